@@ -1,0 +1,16 @@
+/**
+ * An assertion is for our own mistakes. It stays on in production: a process that has proved itself
+ * wrong must stop before it writes anything more. What the world does wrong is a `StorageError`.
+ */
+export class AssertionError extends Error {
+  override readonly name = 'AssertionError';
+}
+
+export function assert(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new AssertionError(message);
+}
+
+/** Marks a branch that the types say cannot be reached. */
+export function unreachable(value: never): never {
+  throw new AssertionError(`unreachable value: ${String(value)}`);
+}

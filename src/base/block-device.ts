@@ -1,0 +1,52 @@
+/**
+ * A block device: what `nbd` serves, what `array` is made of and what a volume is.
+ *
+ * Every method either is done when it returns (`undefined`) or gives a promise. The first is the hot
+ * path: a request that memory can answer costs no promise and no turn of the event loop.
+ * Offsets and lengths are bytes, any alignment; the caller has checked them against `sizeBytes`.
+ * Calls may overlap in time; each block of an overlapped range then holds the old or the new bytes.
+ * Failures are `StorageError`s, thrown or as a rejection.
+ */
+export type Done = Promise<void> | undefined;
+
+export interface WriteOptions {
+  /** Forced unit access: done only when the data would survive what a flush survives. */
+  readonly fua: boolean;
+}
+
+export interface ZeroOptions extends WriteOptions {
+  /** Whether the range may become a hole; without it, it stays allocated in the block status. */
+  readonly mayPunchHole: boolean;
+}
+
+/** A run of bytes with one status; the meaning of NBD's `base:allocation`. */
+export interface Extent {
+  readonly lengthBytes: number;
+  readonly hole: boolean;
+  readonly zero: boolean;
+}
+
+export interface BlockDevice {
+  /** May grow while the device is open, never shrinks. */
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  /** The length and alignment at which the device works best. */
+  readonly preferredBlockBytes: number;
+  /** Fills `into` with the bytes at `offset`. */
+  read(offset: number, into: Uint8Array): Done;
+  /** `from` must not change until this is done. */
+  write(offset: number, from: Uint8Array, options: WriteOptions): Done;
+  /** Reads of the range give zeroes from now on, exactly. */
+  zero(offset: number, lengthBytes: number, options: ZeroOptions): Done;
+  /** Says that the range is of no more use; whole blocks of it become holes and read as zeroes. */
+  trim(offset: number, lengthBytes: number, options: WriteOptions): Done;
+  /** What was answered before this call survives; see `durability`. */
+  flush(): Done;
+  /** Brings the range into the cache; a hint. */
+  prefetch(offset: number, lengthBytes: number): Done;
+  /**
+   * The status of the range, from its beginning: adjacent extents differ, at most `maxExtents` of
+   * them, and they may end before the range does.
+   */
+  status(offset: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> | Extent[];
+}

@@ -1,0 +1,34 @@
+/** Time, passed in: the engine never asks the machine itself, so that a simulator can own it. */
+export interface Clock {
+  /** Milliseconds on a clock that never goes back; the zero means nothing. */
+  monotonicMs(): number;
+  /** Milliseconds since 1970-01-01T00:00Z; may jump. For people and time travel, never for order. */
+  wallMs(): number;
+  /** Calls `action` once after at least `delayMs`; the returned function cancels it. */
+  after(delayMs: number, action: () => void): () => void;
+  /** Calls `action` after pending I/O had its turn: how long work lets others in between. */
+  soon(action: () => void): void;
+}
+
+export const systemClock: Clock = {
+  monotonicMs: () => performance.now(),
+  wallMs: () => Date.now(),
+  after(delayMs, action) {
+    const timer = setTimeout(action, delayMs);
+    return () => clearTimeout(timer);
+  },
+  soon(action) {
+    setImmediate(action);
+  },
+};
+
+export function sleep(clock: Clock, delayMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.after(delayMs, resolve);
+  });
+}
+
+/** Lets pending I/O have its turn. */
+export function breathe(clock: Clock): Promise<void> {
+  return new Promise((resolve) => clock.soon(resolve));
+}
