@@ -1,0 +1,40 @@
+import { existsSync } from 'node:fs';
+import { defineConfig } from 'vitest/config';
+import { ResultsReporter } from './scripts/results-reporter.ts';
+
+// Two kinds of tests: `unit` needs nothing but Node; `system` starts real servers and clients.
+const sharedServers = './test/support/global-setup.ts';
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        extends: true,
+        test: { name: 'unit', include: ['src/**/*.test.ts', 'scripts/**/*.test.ts'] },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'system',
+          include: ['test/**/*.test.ts'],
+          globalSetup: existsSync(sharedServers) ? [sharedServers] : [],
+          testTimeout: 180_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+    testTimeout: 30_000,
+    passWithNoTests: false,
+    allowOnly: false,
+    reporters: ['default', new ResultsReporter()],
+    coverage: {
+      provider: 'v8',
+      include: ['src/**/*.ts'],
+      // What only wires the parts together runs in the daemon's own process, where the system tests
+      // see what it does but this cannot see which lines ran.
+      exclude: ['**/*.test.ts', '**/testing/**', 'src/bin/**'],
+      reporter: ['text-summary', 'json-summary'],
+      thresholds: { lines: 85, statements: 85, functions: 85, branches: 75 },
+    },
+  },
+});
