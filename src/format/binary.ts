@@ -1,0 +1,56 @@
+import { crc32 } from 'node:zlib';
+import { StorageError } from '../base/errors.ts';
+
+/** All numbers of the format are little-endian. Offsets and counts of 64 bits stay below 2^53. */
+
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+export function readUint64(view: DataView, offset: number): number {
+  const high = view.getUint32(offset + 4, true);
+  if (high > 0x1f_ffff) throw corrupt(`a 64-bit number at byte ${offset} is above 2^53`);
+  return high * 0x1_0000_0000 + view.getUint32(offset, true);
+}
+
+export function writeUint64(view: DataView, offset: number, value: number): void {
+  view.setUint32(offset, value % 0x1_0000_0000, true);
+  view.setUint32(offset + 4, Math.floor(value / 0x1_0000_0000), true);
+}
+
+/** CRC-32 (ISO 3309, as in zlib), continued from `seed`. */
+export function checksum(bytes: Uint8Array, seed = 0): number {
+  return crc32(bytes, seed);
+}
+
+export function corrupt(what: string): StorageError {
+  return new StorageError('corrupt', what);
+}
+
+/** Refuses reserved bytes that are not zero: they will mean something in a later version. */
+export function requireZero(bytes: Uint8Array, from: number, to: number, what: string): void {
+  for (let at = from; at < to; at += 1) {
+    if (bytes[at] !== 0) throw corrupt(`${what}: reserved byte ${at} is not zero`);
+  }
+}
+
+export function bytesToHex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
+}
+
+export function hexToBytes(hex: string): Uint8Array {
+  if (!/^(?:[0-9a-f]{2})*$/.test(hex)) throw corrupt(`not lower-case hexadecimal: "${hex}"`);
+  return new Uint8Array(Buffer.from(hex, 'hex'));
+}
+
+export function concatenate(parts: readonly Uint8Array[]): Uint8Array {
+  let lengthBytes = 0;
+  for (const part of parts) lengthBytes += part.byteLength;
+  const whole = new Uint8Array(lengthBytes);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.byteLength;
+  }
+  return whole;
+}

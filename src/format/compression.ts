@@ -1,0 +1,68 @@
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { createRequire } from 'node:module';
+import { corrupt } from './binary.ts';
+
+/** How a run of bytes is stored. `none` is also what becomes of bytes that do not shrink. */
+export type Codec = 'none' | 'zstd' | 'lz4';
+export const codecNumber = { none: 0, zstd: 1, lz4: 2 } as const;
+const codecNames: readonly Codec[] = ['none', 'zstd', 'lz4'];
+
+interface Lz4 {
+  compressSync(bytes: Uint8Array): Buffer;
+  uncompressSync(bytes: Uint8Array): Buffer;
+}
+
+let lz4: Lz4 | undefined;
+
+/** Loaded when first used: most volumes never need it. */
+function loadLz4(): Lz4 {
+  lz4 ??= createRequire(import.meta.url)('lz4-napi') as Lz4;
+  return lz4;
+}
+
+export function codecOf(number: number): Codec {
+  const codec = codecNames[number];
+  if (codec === undefined) throw corrupt(`unknown compression ${number}`);
+  return codec;
+}
+
+export interface Compressed {
+  readonly codec: Codec;
+  readonly bytes: Uint8Array;
+}
+
+/** `bytes` by `codec`, or as they are where that is no shorter. */
+export function compress(bytes: Uint8Array, codec: Codec): Compressed {
+  const packed = codec === 'none' ? bytes : compressWith(bytes, codec);
+  return packed.byteLength < bytes.byteLength ? { codec, bytes: packed } : { codec: 'none', bytes };
+}
+
+function compressWith(bytes: Uint8Array, codec: 'zstd' | 'lz4'): Uint8Array {
+  if (codec === 'lz4') return loadLz4().compressSync(bytes);
+  return zstdCompressSync(bytes, {
+    params: { [constants.ZSTD_c_compressionLevel]: 1 },
+    // One output buffer for all: growing it costs more than compressing.
+    chunkSize: bytes.byteLength + 1024,
+  });
+}
+
+/** Undoes `compress`; `plainBytes` is the length that must come out. */
+export function decompress(bytes: Uint8Array, codec: Codec, plainBytes: number): Uint8Array {
+  const plain = codec === 'none' ? bytes : decompressWith(bytes, codec, plainBytes);
+  if (plain.byteLength !== plainBytes) {
+    throw corrupt(`${plain.byteLength} bytes where ${plainBytes} were stored`);
+  }
+  return plain;
+}
+
+function decompressWith(bytes: Uint8Array, codec: 'zstd' | 'lz4', plainBytes: number): Uint8Array {
+  try {
+    if (codec === 'lz4') return loadLz4().uncompressSync(bytes);
+    return zstdDecompressSync(bytes, {
+      maxOutputLength: plainBytes,
+      chunkSize: Math.max(64, plainBytes),
+    });
+  } catch (error) {
+    throw corrupt(`${codec} data that does not decompress: ${String(error)}`);
+  }
+}

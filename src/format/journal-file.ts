@@ -1,0 +1,131 @@
+import { bytesToHex, checksum, corrupt, hexToBytes, requireZero, viewOf } from './binary.ts';
+import { entryBytes } from './entry.ts';
+import { blockBytes, segmentDataBytes, segmentEntries } from './geometry.ts';
+
+/**
+ * A journal file holds one segment: a header, a region of records (one for each entry), a region of
+ * data in which block `index` of the segment is at `journalDataOffset + index * 4096`. Files are made
+ * in full once and used again for later segments, so every checksum covers whose it is.
+ */
+export const journalHeaderBytes = 4096;
+export const recordBytes = 32;
+export const journalRecordsOffset = journalHeaderBytes;
+export const journalDataOffset = journalRecordsOffset + segmentEntries * recordBytes;
+export const journalFileBytes = journalDataOffset + segmentDataBytes;
+
+export const journalHeaderOffset = {
+  magic: 0, // 8 bytes
+  version: 8, // u32
+  segment: 12, // u32
+  epoch: 16, // u32
+  previousEntries: 20, // u32
+  volumeId: 24, // 16 bytes
+  checksum: 40, // u32, of bytes 0 to 39
+  reserved: 44, // to 511, zero
+} as const;
+
+export const recordOffset = {
+  entry: 0, // 24 bytes
+  ordinal: 24, // u32, place of the entry in its segment, from 0
+  checksum: 28, // u32
+} as const;
+
+const magic = Uint8Array.from([0x45, 0x44, 0x4a, 0x52, 0x4e, 0x4c, 0x0d, 0x0a]); // EDJRNL\r\n
+const version = 1;
+/** The part of the header that is written and read; one sector, so that it is never torn. */
+export const journalHeaderUsedBytes = 512;
+
+export interface JournalHeader {
+  readonly volumeId: string;
+  readonly epoch: number;
+  readonly segment: number;
+  /**
+   * How many entries the segment before this one has: recovery goes on from there to here only if
+   * it found that many, for a write may survive only with all those before it.
+   */
+  readonly previousEntries: number;
+}
+
+export function encodeJournalHeader(header: JournalHeader): Uint8Array {
+  const bytes = new Uint8Array(journalHeaderUsedBytes);
+  const view = viewOf(bytes);
+  bytes.set(magic, journalHeaderOffset.magic);
+  view.setUint32(journalHeaderOffset.version, version, true);
+  view.setUint32(journalHeaderOffset.segment, header.segment, true);
+  view.setUint32(journalHeaderOffset.epoch, header.epoch, true);
+  view.setUint32(journalHeaderOffset.previousEntries, header.previousEntries, true);
+  bytes.set(hexToBytes(header.volumeId), journalHeaderOffset.volumeId);
+  const sum = checksum(bytes.subarray(0, journalHeaderOffset.checksum));
+  view.setUint32(journalHeaderOffset.checksum, sum, true);
+  return bytes;
+}
+
+/** The header, or `undefined` when the file holds none (new, or torn). */
+export function decodeJournalHeader(bytes: Uint8Array): JournalHeader | undefined {
+  const view = viewOf(bytes);
+  const sum = checksum(bytes.subarray(0, journalHeaderOffset.checksum));
+  if (view.getUint32(journalHeaderOffset.checksum, true) !== sum) return undefined;
+  if (magic.some((byte, at) => bytes[at] !== byte)) return undefined;
+  const found = view.getUint32(journalHeaderOffset.version, true);
+  if (found !== version)
+    throw corrupt(`journal of version ${found}, this program knows ${version}`);
+  requireZero(bytes, journalHeaderOffset.reserved, journalHeaderUsedBytes, 'journal header');
+  return {
+    volumeId: bytesToHex(
+      bytes.subarray(journalHeaderOffset.volumeId, journalHeaderOffset.volumeId + 16),
+    ),
+    segment: view.getUint32(journalHeaderOffset.segment, true),
+    epoch: view.getUint32(journalHeaderOffset.epoch, true),
+    previousEntries: view.getUint32(journalHeaderOffset.previousEntries, true),
+  };
+}
+
+/** What every record checksum of a segment starts from: the checksum of whose segment it is. */
+export function recordSeed(header: JournalHeader): number {
+  return checksum(encodeJournalHeader(header).subarray(0, journalHeaderOffset.checksum));
+}
+
+/**
+ * Completes the record at `at`, whose entry is there already. The checksum covers the entry, its
+ * ordinal and its data, the latter as the little-endian checksums of its blocks, one u32 each, so
+ * that a block can be verified alone and nothing is read twice.
+ */
+export function sealRecord(
+  records: Uint8Array,
+  view: DataView,
+  at: number,
+  ordinal: number,
+  seed: number,
+  blockChecksums: Uint8Array,
+): void {
+  view.setUint32(at + recordOffset.ordinal, ordinal, true);
+  view.setUint32(
+    at + recordOffset.checksum,
+    recordChecksum(records, at, seed, blockChecksums),
+    true,
+  );
+}
+
+export function recordChecksum(
+  records: Uint8Array,
+  at: number,
+  seed: number,
+  blockChecksums: Uint8Array,
+): number {
+  const own = checksum(records.subarray(at, at + recordOffset.checksum), seed);
+  return blockChecksums.byteLength === 0 ? own : checksum(blockChecksums, own);
+}
+
+/** The entries of `count` records, as a table of `entryBytes` each. */
+export function entryTableOf(records: Uint8Array, count: number): Uint8Array {
+  const table = new Uint8Array(count * entryBytes);
+  for (let ordinal = 0; ordinal < count; ordinal += 1) {
+    const at = ordinal * recordBytes;
+    table.set(records.subarray(at, at + entryBytes), ordinal * entryBytes);
+  }
+  return table;
+}
+
+export function journalBlockPosition(index: number): number {
+  return journalDataOffset + index * blockBytes;
+}

@@ -1,0 +1,76 @@
+import { StorageError } from '../base/errors.ts';
+import { corrupt } from './binary.ts';
+
+/**
+ * Keys of everything in a store. Numbers are eight hexadecimal digits, so that a listing gives them
+ * in order and one that starts after the checkpoint's segment returns only the tail of the log.
+ */
+export const namesPrefix = 'names/';
+export const volumesPrefix = 'volumes/';
+
+export interface LogPosition {
+  /** Number of the segment; the first of a volume is 1. */
+  readonly segment: number;
+  /** Epoch of the writer that made it. */
+  readonly epoch: number;
+}
+
+export function nameKey(name: string): string {
+  return `${namesPrefix}${name}`;
+}
+
+export function volumePrefix(volumeId: string): string {
+  return `${volumesPrefix}${volumeId}/`;
+}
+
+export function manifestKey(volumeId: string): string {
+  return `${volumePrefix(volumeId)}manifest.json`;
+}
+
+export function segmentsPrefix(volumeId: string): string {
+  return `${volumePrefix(volumeId)}segments/`;
+}
+
+export function segmentKey(volumeId: string, at: LogPosition): string {
+  return `${segmentsPrefix(volumeId)}${hex8(at.segment)}-${hex8(at.epoch)}`;
+}
+
+/** A key before that of every epoch of the segments after `segment`, and after all up to it. */
+export function afterSegmentKey(volumeId: string, segment: number): string {
+  return `${segmentsPrefix(volumeId)}${hex8(segment)}-g`;
+}
+
+export function checkpointKey(volumeId: string, at: LogPosition): string {
+  return `${volumePrefix(volumeId)}checkpoints/${hex8(at.segment)}-${hex8(at.epoch)}`;
+}
+
+/** One of the objects with map pages that the checkpoint `at` wrote; `part` counts from 0. */
+export function pagesKey(volumeId: string, at: LogPosition, part: number): string {
+  return `${volumePrefix(volumeId)}pages/${hex8(at.segment)}-${hex8(at.epoch)}-${hex8(part)}`;
+}
+
+/** What `segmentKey` encoded. */
+export function parseSegmentKey(volumeId: string, key: string): LogPosition {
+  const prefix = segmentsPrefix(volumeId);
+  const match = /^([0-9a-f]{8})-([0-9a-f]{8})$/.exec(key.slice(prefix.length));
+  if (!key.startsWith(prefix) || match === null) throw corrupt(`not the key of a segment: ${key}`);
+  return {
+    segment: Number.parseInt(match[1] ?? '', 16),
+    epoch: Number.parseInt(match[2] ?? '', 16),
+  };
+}
+
+function hex8(value: number): string {
+  return value.toString(16).padStart(8, '0');
+}
+
+/** Volume names: 1 to 64 of `A-Z a-z 0-9 . _ -`, beginning with a letter or digit. */
+export function requireVolumeName(name: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name)) {
+    throw new StorageError(
+      'usage',
+      `"${name}" cannot name a volume: use 1 to 64 letters, digits, ".", "_" or "-", beginning with a letter or digit`,
+    );
+  }
+  return name;
+}
