@@ -1,0 +1,185 @@
+import { formatListenAddress, listenHint, parseListenAddress } from '../../host/listen-address.ts';
+import { boolean, choice, count, duration, type Kind, list, path, size, text } from './kinds.ts';
+import { normalizeStoreUrl, storeUrlHint } from './store-url.ts';
+
+const mebibyte = 2 ** 20;
+const tebibyte = 2 ** 40;
+
+/**
+ * What a key is a setting of. `store` keys may stand in a `[[store]]` (by the last part of their
+ * name), `volume` keys in a `[volume.NAME]`; there they are for that one only.
+ */
+export type Scope = 'daemon' | 'store' | 'volume';
+
+export interface Key<T> {
+  readonly scope: Scope;
+  readonly kind: Kind<NonNullable<T>>;
+  readonly defaultValue: T;
+  /** Where `defaultValue` is `undefined`: what happens then. */
+  readonly otherwise: string;
+  readonly description: string;
+}
+
+function required<T>(
+  scope: Scope,
+  kind: Kind<NonNullable<T>>,
+  defaultValue: T,
+  description: string,
+): Key<T> {
+  return { scope, kind, defaultValue, otherwise: '', description };
+}
+
+function optional<T>(
+  scope: Scope,
+  kind: Kind<NonNullable<T>>,
+  otherwise: string,
+  description: string,
+): Key<T | undefined> {
+  return { scope, kind, defaultValue: undefined, otherwise, description };
+}
+
+const listenAddresses = list('address', listenHint, (value) => {
+  const address = parseListenAddress(value);
+  return address === undefined ? undefined : formatListenAddress(address);
+});
+const storeUrls = list('url', storeUrlHint, normalizeStoreUrl);
+const endpoint = text(
+  'url',
+  'a URL such as "https://s3.example.org" without a password',
+  (value) => (/^https?:\/\/[^/@?#\s]+\/?$/.test(value) ? value : undefined),
+);
+const logLevel = choice(['debug', 'info', 'warn', 'error']);
+const durability = choice(['local', 'store']);
+
+/**
+ * Every key there is. `a.b` is key `b` in the table `[a]` of the file, the flag `--a-b` and the
+ * environment variable `ELASTICDRIVE_A_B`.
+ */
+export const keys = {
+  store: optional<readonly string[]>(
+    'daemon',
+    storeUrls,
+    './elasticdrive-data/store',
+    'Stores whose volumes are served; in the file, one [[store]] with a url for each',
+  ),
+  listen: required<readonly string[]>(
+    'daemon',
+    listenAddresses,
+    ['nbd://127.0.0.1:10809'],
+    'Where NBD clients connect',
+  ),
+  state_dir: optional<string>(
+    'daemon',
+    path,
+    './elasticdrive-data/state, or beside the user\u2019s other state when a store is named',
+    'Directory for journals, caches and the control socket; one daemon each',
+  ),
+  default_volume: optional<string>(
+    'daemon',
+    text('name', 'the name of a volume'),
+    'the only volume, when there is one',
+    'The volume that a client gets who asks for no name',
+  ),
+  control_socket: optional<string>(
+    'daemon',
+    path,
+    'control.sock in the state directory',
+    'Unix socket that "elasticdrive status" asks',
+  ),
+  durability: optional<'local' | 'store'>(
+    'volume',
+    durability,
+    'as the volume was created',
+    'What an answered flush survives: loss of power (local) or of the host (store)',
+  ),
+  'cache.memory': required<number>(
+    'volume',
+    size({ minimum: mebibyte, maximum: tebibyte }),
+    256 * mebibyte,
+    'Memory for data read, for each attached volume',
+  ),
+  'cache.disk': required<number>(
+    'volume',
+    size({ minimum: 0, maximum: 64 * tebibyte }),
+    1024 * mebibyte,
+    'Local disk for data read, for each attached volume',
+  ),
+  'journal.size': required<number>(
+    'volume',
+    size({ minimum: 64 * mebibyte, maximum: tebibyte }),
+    1024 * mebibyte,
+    'Local disk for data not yet in the store, for each attached volume',
+  ),
+  'upload.interval': required<number>(
+    'volume',
+    duration({ minimum: 10, maximum: 86_400_000 }),
+    5000,
+    'Longest time that written data waits before its upload begins',
+  ),
+  'upload.concurrency': required<number>(
+    'volume',
+    count({ minimum: 1, maximum: 64 }),
+    4,
+    'Uploads under way at once, for each attached volume',
+  ),
+  's3.endpoint': optional<string>(
+    'store',
+    endpoint,
+    'that of Amazon for the region',
+    'URL of the S3 server',
+  ),
+  's3.region': optional<string>(
+    'store',
+    text('name', 'the name of a region'),
+    'AWS_REGION, the profile, or us-east-1',
+    'Region that requests are signed for',
+  ),
+  's3.path_style': optional<boolean>(
+    'store',
+    boolean,
+    'true with an endpoint or a dot in the bucket\u2019s name',
+    'Whether the bucket stands in the path instead of the host name',
+  ),
+  's3.storage_class': optional<string>(
+    'store',
+    text('name', 'the name of a storage class'),
+    'that of the bucket',
+    'Storage class of new objects',
+  ),
+  's3.ca_file': optional<string>(
+    'store',
+    path,
+    'the authorities that Node trusts',
+    'PEM file with the certificate authorities of the S3 server',
+  ),
+  'log.level': required<'debug' | 'info' | 'warn' | 'error'>(
+    'daemon',
+    logLevel,
+    'info',
+    'Least important lines to log',
+  ),
+} as const satisfies Record<string, Key<never> | Key<unknown>>;
+
+export type KeyName = keyof typeof keys;
+
+/** The values of all keys, with their defaults where nothing was said. */
+export type Settings = { [K in KeyName]: (typeof keys)[K] extends Key<infer T> ? T : never };
+export const keyNames = Object.keys(keys) as KeyName[];
+
+export type AnyKey = Key<unknown>;
+export function keyOf(name: KeyName): AnyKey {
+  return keys[name] as AnyKey;
+}
+
+export function flagName(name: KeyName): string {
+  return `--${name.replaceAll(/[._]/g, '-')}`;
+}
+
+export function environmentName(name: KeyName): string {
+  return `ELASTICDRIVE_${name.replaceAll('.', '_').toUpperCase()}`;
+}
+
+/** The name of a store's key inside a `[[store]]`: without the `s3.`. */
+export function nameInStore(name: KeyName): string {
+  return name.slice(name.indexOf('.') + 1);
+}
