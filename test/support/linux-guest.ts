@@ -1,0 +1,97 @@
+/**
+ * A throw-away Linux guest: a stock Debian kernel under QEMU's interpreter, whose file system is
+ * made of this host's own programs (test/guest/build.sh). It boots in about three seconds, runs one
+ * bash script as root and is gone. The host's 127.0.0.1 is 10.0.2.2 in the guest.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { run, TemporaryDirectory } from './programs.ts';
+import { missingPrograms } from './requirements.ts';
+
+const kernelDirectory = resolve('node_modules/.cache/elasticdrive/guest-kernel');
+
+/** Why no guest can be started here, or `undefined`. */
+export function missingGuest(): string | undefined {
+  if (process.arch !== 'x64') return 'missing program: a guest kernel for this processor';
+  return missingPrograms({
+    'apt-get': 'apt',
+    dpkg: 'dpkg',
+    'qemu-system-x86_64': 'qemu-system-x86',
+    busybox: 'busybox-static',
+    cpio: 'cpio',
+    depmod: 'kmod',
+    ip: 'iproute2',
+    'nbd-client': 'nbd-client',
+    mdadm: 'mdadm',
+    mke2fs: 'e2fsprogs',
+  });
+}
+
+export class LinuxGuest implements AsyncDisposable {
+  readonly #image: TemporaryDirectory;
+
+  private constructor(image: TemporaryDirectory) {
+    this.#image = image;
+  }
+
+  /** Makes the image; each `run` is then a new machine. */
+  static async build(): Promise<LinuxGuest> {
+    const image = await TemporaryDirectory.make();
+    await run('bash', [resolve('test/guest/build.sh'), kernelDirectory, image.path]);
+    return new LinuxGuest(image);
+  }
+
+  /**
+   * Boots, runs `test/guest/<script>.sh` with `variables` in its environment, and gives what it
+   * printed. Fails, with all of that, when its exit status is not 0 or the guest dies.
+   */
+  async run(script: string, variables: Readonly<Record<string, string | number>>): Promise<string> {
+    await using machine = await TemporaryDirectory.make();
+    await this.#writeInitialFileSystem(machine, script, variables);
+    const [output, console_] = [machine.join('output'), machine.join('console')];
+    await run(
+      'timeout',
+      [
+        ...['--kill-after=5', '150', 'qemu-system-x86_64', '-accel', 'tcg,thread=multi'],
+        ...['-cpu', 'max', '-M', 'q35,sata=off,smbus=off,usb=off,vmport=off', '-m', '768'],
+        ...['-smp', '2', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
+        ...['-kernel', this.#image.join('vmlinuz'), '-initrd', machine.join('initrd.cpio')],
+        ...['-append', 'console=ttyS0 panic=-1 reboot=t loglevel=4 mitigations=off nokaslr'],
+        ...['-serial', `file:${console_}`, '-device', 'virtio-serial-pci'],
+        ...['-chardev', `file,id=output,path=${output}`],
+        ...['-device', 'virtserialport,chardev=output,name=output', '-device', 'virtio-rng-pci'],
+        ...['-netdev', 'user,id=network', '-device', 'virtio-net-pci,netdev=network'],
+      ],
+      { timeoutMs: 170_000, statuses: [0, 124] },
+    );
+    const said = await readFile(output, 'utf8').catch(() => '');
+    const [, text = said, status] = /^(.*)@@status=(\d+)@@\n$/s.exec(said) ?? [];
+    if (status === '0') return text;
+    const kernel = await readFile(console_, 'utf8').catch(() => '');
+    throw new Error(
+      `guest ${script}: status ${status ?? 'none'}\n${text}\n${kernel.slice(-2_000)}`,
+    );
+  }
+
+  /** The kernel takes archives one after the other: the image, then what belongs to this run. */
+  async #writeInitialFileSystem(
+    machine: TemporaryDirectory,
+    script: string,
+    variables: Readonly<Record<string, string | number>>,
+  ): Promise<void> {
+    const settings = Object.entries(variables).map(([name, value]) => `${name}='${value}'\n`);
+    const body = await readFile(resolve('test/guest', `${script}.sh`), 'utf8');
+    const text = `set -euo pipefail\n${settings.join('')}${body}`;
+    await writeFile(machine.join('script.sh'), text);
+    const pack =
+      'mkdir payload && mv script.sh payload && ' +
+      '{ cat "$1"; find payload | cpio -o -H newc -R 0:0 --quiet; } >initrd.cpio';
+    await run('bash', ['-euc', pack, 'pack', this.#image.join('initrd.cpio')], {
+      directory: machine.path,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#image[Symbol.asyncDispose]();
+  }
+}
