@@ -1,0 +1,142 @@
+import type { Clock } from '../base/clock.ts';
+import { toStorageError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { type ControlServer, serveControl } from './control-socket.ts';
+import { formatListenAddress, type ListenAddress } from './listen-address.ts';
+import { lockStateDirectory, type StateLock } from './state-lock.ts';
+import type { ClientStatus, DaemonStatus } from './status.ts';
+import { VolumeCatalog } from './volume-catalog.ts';
+import type { VolumeSource } from './volume-source.ts';
+
+/** What brings requests to the volumes; made for a catalog by whoever knows the protocol. */
+export interface BlockServer {
+  /** Resolves with the address that it got: a real port where port 0 was asked for. */
+  listen(address: ListenAddress): Promise<ListenAddress>;
+  /** Takes no more requests and resolves when those under way are answered. */
+  drain(): Promise<void>;
+  /** Drops what is left. */
+  close(): Promise<void>;
+  clients(): readonly ClientStatus[];
+}
+
+export interface DaemonOptions {
+  readonly version: string;
+  readonly stateDirectory: string;
+  /** `undefined`: in the state directory. */
+  readonly controlSocketPath: string | undefined;
+  readonly listen: readonly ListenAddress[];
+  readonly defaultVolume: string | undefined;
+  /** Called when the state directory is this daemon's. */
+  openSources(): Promise<readonly VolumeSource[]>;
+  createServer(catalog: VolumeCatalog): BlockServer;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export interface Daemon {
+  readonly addresses: readonly ListenAddress[];
+  readonly controlSocketPath: string;
+  readonly catalog: VolumeCatalog;
+  status(): DaemonStatus;
+  /**
+   * Answers what is under way, uploads everything, makes checkpoints, gives the volumes and the
+   * state directory up. Rejects when a volume could not be closed, after the rest is done.
+   */
+  stop(): Promise<void>;
+  /** Leaves the volumes as they are, for a process that is about to end. */
+  abandon(): void;
+}
+
+/** Everything that runs, in the order in which it was started. */
+interface Parts {
+  lock?: StateLock;
+  sources: readonly VolumeSource[];
+  catalog?: VolumeCatalog;
+  server?: BlockServer;
+  control?: ControlServer;
+}
+
+/** Starts to serve. What had been started is stopped again when a later part fails to. */
+export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  const parts: Parts = { sources: [] };
+  try {
+    return await start(options, parts);
+  } catch (error) {
+    await stopParts(parts).catch(() => undefined);
+    throw error;
+  }
+}
+
+async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
+  const { stateDirectory, clock, log } = options;
+  const startedMs = clock.monotonicMs();
+  const startedAt = new Date(clock.wallMs()).toISOString();
+  parts.lock = await lockStateDirectory(stateDirectory);
+  const sources = await options.openSources();
+  parts.sources = sources;
+  const catalog = new VolumeCatalog({
+    sources,
+    defaultVolume: options.defaultVolume,
+    clock,
+    log,
+  });
+  parts.catalog = catalog;
+  const server = options.createServer(catalog);
+  parts.server = server;
+  const addresses: ListenAddress[] = [];
+  let stopping: Promise<void> | undefined;
+  const status = (): DaemonStatus => ({
+    version: options.version,
+    pid: process.pid,
+    startedAt,
+    uptimeMs: Math.round(clock.monotonicMs() - startedMs),
+    stopping: stopping !== undefined,
+    residentBytes: process.memoryUsage.rss(),
+    stateDirectory,
+    listening: addresses.map(formatListenAddress),
+    volumes: volumeStatus(catalog),
+    clients: server.clients(),
+    stores: sources.map((source) => ({ url: source.url, ...source.statistics() })),
+  });
+  parts.control = await serveControl(stateDirectory, options.controlSocketPath, status);
+  for (const address of options.listen) addresses.push(await server.listen(address));
+  return {
+    addresses,
+    controlSocketPath: parts.control.socketPath,
+    catalog,
+    status,
+    stop: () => (stopping ??= stopParts(parts)),
+    abandon: () => catalog.abandon(),
+  };
+}
+
+function volumeStatus(catalog: VolumeCatalog): DaemonStatus['volumes'] {
+  return catalog.attached().map(({ name, store, volume, clients }) => ({
+    name,
+    store,
+    sizeBytes: volume.sizeBytes,
+    readOnly: volume.readOnly,
+    clients,
+    failure: volume.failure?.message,
+    ...volume.statistics(),
+  }));
+}
+
+/** Stops from the clients inward; each part is stopped even when one before it failed. */
+async function stopParts({ server, catalog, control, sources, lock }: Parts): Promise<void> {
+  const failures: unknown[] = [];
+  const attempt = async (stop: (() => Promise<void>) | undefined): Promise<void> => {
+    try {
+      await stop?.();
+    } catch (error) {
+      failures.push(error);
+    }
+  };
+  await attempt(server && (() => server.drain()));
+  await attempt(catalog && (() => catalog.close()));
+  await attempt(server && (() => server.close()));
+  await attempt(control && (() => control.close()));
+  for (const source of sources) await attempt(() => source.close());
+  await attempt(lock && (() => lock.release()));
+  if (failures.length > 0) throw toStorageError(failures[0]);
+}

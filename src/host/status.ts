@@ -1,0 +1,39 @@
+import type { StoreStatistics, VolumeStatistics } from './volume-source.ts';
+
+/** What `GET /status` on the control socket answers. */
+export interface DaemonStatus {
+  readonly version: string;
+  readonly pid: number;
+  readonly startedAt: string;
+  readonly uptimeMs: number;
+  readonly stopping: boolean;
+  readonly residentBytes: number;
+  readonly stateDirectory: string;
+  /** URLs that clients connect to. */
+  readonly listening: readonly string[];
+  /** The attached volumes. */
+  readonly volumes: readonly VolumeStatus[];
+  readonly clients: readonly ClientStatus[];
+  readonly stores: readonly StoreStatus[];
+}
+
+export interface VolumeStatus extends VolumeStatistics {
+  readonly name: string;
+  readonly store: string;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  readonly clients: number;
+  /** Why it serves no more. */
+  readonly failure: string | undefined;
+}
+
+export interface ClientStatus {
+  /** The client's address, or the Unix socket that it came through. */
+  readonly peer: string;
+  /** The volume that it uses; `undefined` until it has chosen one. */
+  readonly volume: string | undefined;
+}
+
+export interface StoreStatus extends StoreStatistics {
+  readonly url: string;
+}

@@ -1,0 +1,99 @@
+import { StorageError } from '../../base/errors.ts';
+import type { AttachedVolume, VolumeSource, VolumeSummary } from '../volume-source.ts';
+
+/** A volume in memory whose calls a test can see. */
+export class MemoryVolume implements AttachedVolume {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  readonly readOnly = false;
+  readonly preferredBlockBytes = 4096;
+  failure: Error | undefined;
+  ended: 'closed' | 'abandoned' | undefined;
+  closeError: Error | undefined;
+
+  constructor(name: string, sizeBytes: number) {
+    this.name = name;
+    this.bytes = new Uint8Array(sizeBytes);
+  }
+  get sizeBytes(): number {
+    return this.bytes.length;
+  }
+  read(offset: number, into: Uint8Array): undefined {
+    into.set(this.bytes.subarray(offset, offset + into.length));
+  }
+  write(offset: number, from: Uint8Array): undefined {
+    this.bytes.set(from, offset);
+  }
+  zero(offset: number, lengthBytes: number): undefined {
+    this.bytes.fill(0, offset, offset + lengthBytes);
+  }
+  trim(offset: number, lengthBytes: number): undefined {
+    this.zero(offset, lengthBytes);
+  }
+  flush(): undefined {}
+  prefetch(): undefined {}
+  status(
+    _offset: number,
+    lengthBytes: number,
+  ): { lengthBytes: number; hole: false; zero: false }[] {
+    return [{ lengthBytes, hole: false, zero: false }];
+  }
+  statistics(): ReturnType<AttachedVolume['statistics']> {
+    return { dirtyBytes: 8192, oldestDirtyAgeMs: 1500, cacheHits: 3, cacheMisses: 1 };
+  }
+  close(): Promise<void> {
+    if (this.closeError !== undefined) return Promise.reject(this.closeError);
+    this.ended = 'closed';
+    return Promise.resolve();
+  }
+  abandon(): void {
+    this.ended = 'abandoned';
+  }
+}
+
+/** A store in memory with volumes of 1 MiB. */
+export class MemorySource implements VolumeSource {
+  readonly url: string;
+  readonly names: string[];
+  readonly attachments: MemoryVolume[] = [];
+  /** When set, every call fails with it. */
+  failure: StorageError | undefined;
+  closed = false;
+
+  constructor(url: string, names: string[]) {
+    this.url = url;
+    this.names = names;
+  }
+  list(): Promise<VolumeSummary[]> {
+    return this.#answer(() => this.names.map((name) => this.#summary(name)));
+  }
+  find(name: string): Promise<VolumeSummary> {
+    return this.#answer(() => {
+      if (!this.names.includes(name)) throw new StorageError('not-found', `no volume "${name}"`);
+      return this.#summary(name);
+    });
+  }
+  attach(name: string): Promise<MemoryVolume> {
+    return this.#answer(() => {
+      const volume = new MemoryVolume(name, 2 ** 20);
+      this.attachments.push(volume);
+      return volume;
+    });
+  }
+  statistics(): ReturnType<VolumeSource['statistics']> {
+    return { requests: { get: 7 }, errors: 1, bytesSent: 0, bytesReceived: 42 };
+  }
+  close(): Promise<void> {
+    this.closed = true;
+    return Promise.resolve();
+  }
+  #summary(name: string): VolumeSummary {
+    return { id: `id-of-${name}`, name, sizeBytes: 2 ** 20 };
+  }
+  #answer<T>(give: () => T): Promise<T> {
+    return Promise.resolve().then(() => {
+      if (this.failure !== undefined) throw this.failure;
+      return give();
+    });
+  }
+}

@@ -1,0 +1,114 @@
+import { describe, expect, it } from 'vitest';
+import { systemClock } from '../base/clock.ts';
+import { StorageError } from '../base/errors.ts';
+import { silentLog } from '../base/log.ts';
+import { MemorySource } from './testing/memory-source.ts';
+import { VolumeCatalog } from './volume-catalog.ts';
+
+function catalogOf(sources: MemorySource[], defaultVolume?: string): VolumeCatalog {
+  return new VolumeCatalog({ sources, defaultVolume, clock: systemClock, log: silentLog });
+}
+
+const down = new StorageError('store-unavailable', 'the store does not answer');
+
+describe('a catalog', () => {
+  it('lists the volumes of all stores by name, as far as they answer', async () => {
+    const [a, b] = [new MemorySource('s3://a', ['z', 'm']), new MemorySource('s3://b', ['a'])];
+    const catalog = catalogOf([a, b]);
+    expect(await catalog.list()).toEqual([
+      { name: 'a', description: '1MiB in s3://b' },
+      { name: 'm', description: '1MiB in s3://a' },
+      { name: 'z', description: '1MiB in s3://a' },
+    ]);
+    a.failure = down;
+    expect((await catalog.list()).map((volume) => volume.name)).toEqual(['a']);
+  });
+
+  it('attaches a volume once, however many ask', async () => {
+    const source = new MemorySource('s3://a', ['v']);
+    const catalog = catalogOf([source]);
+    const [one, two] = await Promise.all([catalog.open('v'), catalog.open('v')]);
+    const three = await catalog.open('');
+    expect(source.attachments).toHaveLength(1);
+    expect(new Set([one.device, two.device, three.device]).size).toBe(1);
+    expect(catalog.attached()[0]).toMatchObject({ name: 'v', clients: 3 });
+    await one.close();
+    await one.close();
+    expect(catalog.attached()[0]).toMatchObject({ name: 'v', clients: 2 });
+  });
+
+  it('keeps a volume attached without clients', async () => {
+    const source = new MemorySource('s3://a', ['v']);
+    const catalog = catalogOf([source]);
+    await (await catalog.open('v')).close();
+    await catalog.open('v');
+    expect(source.attachments).toHaveLength(1);
+  });
+
+  it('tries again after an attachment that failed', async () => {
+    const source = new MemorySource('s3://a', ['v']);
+    const catalog = catalogOf([source]);
+    source.failure = down;
+    await expect(catalog.open('v')).rejects.toBe(down);
+    source.failure = undefined;
+    expect((await catalog.open('v')).name).toBe('v');
+  });
+
+  it('attaches a volume anew that had failed, when its last client is gone', async () => {
+    const source = new MemorySource('s3://a', ['v']);
+    const catalog = catalogOf([source]);
+    const clients = [await catalog.open('v'), await catalog.open('v')];
+    source.attachments[0]!.failure = new StorageError('lost-ownership', 'taken');
+    await clients[0]!.close();
+    const between = await catalog.open('v');
+    expect(between.device).toBe(source.attachments[0]);
+    await Promise.all([clients[1]!.close(), between.close()]);
+    expect((await catalog.open('v')).device).toBe(source.attachments[1]);
+    expect(source.attachments[0]!.ended).toBe('abandoned');
+  });
+
+  it('refuses a name that two stores have, and only that', async () => {
+    const sources = [new MemorySource('s3://a', ['v', 'w']), new MemorySource('s3://b', ['v'])];
+    const catalog = catalogOf(sources);
+    const opening = catalog.open('v');
+    await expect(opening).rejects.toMatchObject({ code: 'conflict' });
+    await expect(opening).rejects.toThrow(/s3:\/\/a and s3:\/\/b/);
+    expect((await catalog.open('w')).name).toBe('w');
+  });
+
+  it('does not guess which volume is meant while a store is silent', async () => {
+    const sources = [new MemorySource('s3://a', ['v']), new MemorySource('s3://b', ['v'])];
+    sources[1]!.failure = down;
+    await expect(catalogOf(sources).open('v')).rejects.toBe(down);
+  });
+
+  it('knows what the empty name means', async () => {
+    const several = [new MemorySource('s3://a', ['v', 'w'])];
+    const open = (sources: MemorySource[], name?: string): Promise<string> =>
+      catalogOf(sources, name)
+        .open('')
+        .then((opened) => opened.name);
+    expect(await open(several, 'w')).toBe('w');
+    expect(await open([new MemorySource('s3://a', []), new MemorySource('s3://b', ['x'])])).toBe(
+      'x',
+    );
+    await expect(open(several)).rejects.toThrow('several volumes');
+    await expect(open([new MemorySource('s3://a', [])])).rejects.toThrow('no volume');
+    await expect(open(several, 'gone')).rejects.toMatchObject({ code: 'not-found' });
+  });
+
+  it('gives everything up when it closes, and says what it could not', async () => {
+    const source = new MemorySource('s3://a', ['v', 'w']);
+    const catalog = catalogOf([source]);
+    await catalog.open('v');
+    const late = catalog.open('w');
+    source.attachments[0]!.closeError = down;
+    const closing = catalog.close();
+    await expect(closing).rejects.toBe(down);
+    await late;
+    expect(source.attachments[1]!.ended).toBe('closed');
+    await expect(catalog.open('v')).rejects.toMatchObject({ code: 'shutting-down' });
+    catalog.abandon();
+    expect(source.attachments[0]!.ended).toBe('abandoned');
+  });
+});
