@@ -1,0 +1,200 @@
+import type { Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import { toStorageError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { ByteBudget } from './byte-budget.ts';
+import { type Agreement, Handshake, type HandshakeOptions } from './handshake.ts';
+import { HandshakeParser } from './handshake-parser.ts';
+import type { NbdLimits } from './limits.ts';
+import type { BatchPool } from './reply-writer.ts';
+import { type SessionCounters, Transmission } from './transmission.ts';
+import { encodeGreeting, handshakeFlag } from './wire.ts';
+
+export interface ConnectionOptions extends HandshakeOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits: NbdLimits;
+  readonly budget: ByteBudget;
+  readonly pool: BatchPool;
+}
+
+/** One client from its socket's opening to the end of its last request. */
+export class Connection {
+  /** Where the client is, for people. */
+  readonly peer: string;
+  /** Resolves when the socket is closed. */
+  readonly closed: Promise<void>;
+  /** Resolves when, besides, every request has settled and the export was let go. */
+  readonly released: Promise<void>;
+
+  private readonly socket: Socket;
+  private readonly options: ConnectionOptions;
+  private readonly log: Log;
+  private readonly handshake: Handshake;
+  private readonly parser: HandshakeParser;
+  private session:
+    | { readonly agreement: Agreement; readonly transmission: Transmission }
+    | undefined;
+  private negotiating = false;
+  /** The answer to what the client said last. */
+  private conversation: Promise<void> = Promise.resolve();
+  private ending = false;
+  private cancelTimer: () => void;
+  private readonly settleReleased: () => void;
+
+  constructor(socket: Socket, peer: string, options: ConnectionOptions) {
+    this.socket = socket;
+    this.peer = peer;
+    this.options = options;
+    this.log = options.log.with({ peer });
+    this.handshake = new Handshake(options);
+    this.parser = new HandshakeParser(options.limits.optionBytes);
+    const released = Promise.withResolvers<void>();
+    this.released = released.promise;
+    this.settleReleased = released.resolve;
+    const closed = Promise.withResolvers<void>();
+    this.closed = closed.promise;
+    this.cancelTimer = options.clock.after(options.limits.handshakeMs, () => {
+      this.cut('the handshake took too long');
+    });
+    socket.on('data', this.negotiate);
+    socket.on('end', () => this.endOfInput());
+    socket.on('drain', () => this.session?.transmission.drained());
+    socket.on('error', (error) => this.log.debug('connection failed', { error: error.message }));
+    socket.on('close', () => {
+      this.socketClosed();
+      closed.resolve();
+    });
+    socket.write(encodeGreeting(handshakeFlag.fixedNewstyle | handshakeFlag.noZeroes));
+  }
+
+  /** The export's name and what was done with it, once the handshake is over. */
+  get status(): { readonly exportName: string; readonly counters: SessionCounters } | undefined {
+    if (this.session === undefined) return undefined;
+    const { agreement, transmission } = this.session;
+    return { exportName: agreement.handle.name, counters: transmission.counters };
+  }
+
+  /** Takes no more requests, answers those under way and closes. */
+  drain(): void {
+    if (this.session !== undefined) this.session.transmission.stop();
+    else if (!this.negotiating) this.end();
+  }
+
+  /** Closes at once. */
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  private readonly negotiate = (chunk: Buffer): void => {
+    this.parser.push(chunk);
+    this.socket.pause();
+    this.negotiating = true;
+    this.conversation = this.converse().catch((error: unknown) => {
+      // Whatever a client said or a catalog did, only this client is to suffer from it.
+      this.log.error('handshake failed', { error: toStorageError(error).message });
+      this.socket.destroy();
+    });
+  };
+
+  private async converse(): Promise<void> {
+    for (;;) {
+      const message = this.parser.next();
+      if (message === undefined) break;
+      const step = await this.handshake.answer(message);
+      if (this.socket.destroyed) {
+        if (typeof step.then === 'object') await this.letGo(step.then);
+        return;
+      }
+      this.socket.cork();
+      for (const reply of step.replies) this.socket.write(reply);
+      this.socket.uncork();
+      if (step.then === 'go-on') continue;
+      this.negotiating = false;
+      if (step.then === 'cut') this.cut('the handshake was refused');
+      else if (step.then === 'end') this.end();
+      else this.transmit(step.then);
+      return;
+    }
+    this.negotiating = false;
+    if (this.options.isShuttingDown()) this.end();
+    else this.socket.resume();
+  }
+
+  private transmit(agreement: Agreement): void {
+    const { clock, limits, budget, pool } = this.options;
+    this.cancelTimer();
+    this.socket.off('data', this.negotiate);
+    const transmission = new Transmission({
+      socket: this.socket,
+      device: agreement.handle.device,
+      dialect: agreement.dialect,
+      allocationContext: agreement.allocationContext,
+      clock,
+      limits,
+      budget,
+      pool,
+      onFinished: () => this.finished(agreement),
+      onBroken: (reason) => this.cut(reason),
+    });
+    this.session = { agreement, transmission };
+    this.log.info('client entered', { export: agreement.handle.name });
+    this.socket.on('data', (chunk) => transmission.receive(chunk));
+    this.socket.resume();
+    const rest = this.parser.takeRest();
+    if (rest.length > 0) transmission.receive(rest);
+    if (this.options.isShuttingDown()) transmission.stop();
+  }
+
+  /** The client sends nothing more: answer what it asked and close. */
+  private endOfInput(): void {
+    if (this.session !== undefined) this.session.transmission.stop();
+    else this.end();
+  }
+
+  private finished(agreement: Agreement): void {
+    if (!this.socket.destroyed) this.end();
+    void this.closed.then(() => this.letGo(agreement)).then(this.settleReleased);
+  }
+
+  private async letGo(agreement: Agreement): Promise<void> {
+    try {
+      await agreement.handle.close();
+    } catch (error) {
+      const { message } = toStorageError(error);
+      this.log.error('export was not let go', { export: agreement.handle.name, error: message });
+    }
+  }
+
+  /** Sends what is written, then closes; what the client still sends is thrown away. */
+  private end(): void {
+    if (this.ending) return;
+    this.ending = true;
+    this.cancelTimer();
+    this.cancelTimer = this.options.clock.after(this.options.limits.lingerMs, () => {
+      this.socket.destroy();
+    });
+    this.socket.removeAllListeners('data');
+    this.socket.resume();
+    this.socket.end();
+  }
+
+  private cut(reason: string): void {
+    this.log.warn('client cut off', { reason });
+    this.socket.destroy();
+  }
+
+  private socketClosed(): void {
+    this.cancelTimer();
+    if (this.session !== undefined) {
+      this.session.transmission.disconnected();
+      return;
+    }
+    this.conversation
+      .then(() => this.handshake.release())
+      .catch((error: unknown) => {
+        this.log.error('export was not let go', { error: toStorageError(error).message });
+      })
+      .then(this.settleReleased);
+  }
+}

@@ -1,0 +1,160 @@
+import { viewOf } from './wire.ts';
+
+/** The part of a socket that replies go to. */
+export interface ByteSink {
+  write(bytes: Uint8Array): boolean;
+  cork(): void;
+  uncork(): void;
+  /** Bytes that were written and that the kernel has not taken yet. */
+  readonly writableLength: number;
+}
+
+export interface Batch {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+}
+
+/** A reply of up to this size can be made in a batch. */
+export const batchBytes = 256 * 1024;
+
+/** Batches that no connection is using; an idle connection holds none. */
+export class BatchPool {
+  private readonly free: Batch[] = [];
+  private readonly maximumFree: number;
+
+  constructor(maximumFree = 32) {
+    this.maximumFree = maximumFree;
+  }
+
+  take(): Batch {
+    const batch = this.free.pop();
+    if (batch !== undefined) return batch;
+    const bytes = Buffer.allocUnsafeSlow(batchBytes);
+    return { bytes, view: viewOf(bytes) };
+  }
+
+  give(batch: Batch): void {
+    if (this.free.length < this.maximumFree) this.free.push(batch);
+  }
+}
+
+/**
+ * Gathers replies so that many leave in one write. A reply is made in place: `reserve` room in the
+ * batch, write the bytes there, `commit` them. What is already in memory of its own is `push`ed.
+ */
+export class ReplyWriter {
+  private readonly sink: ByteSink;
+  private readonly pool: BatchPool;
+  private batch: Batch | undefined;
+  /** First byte of the batch that was not handed over yet. */
+  private start = 0;
+  private end = 0;
+  /** What leaves before the batch's [start, end). */
+  private queue: Uint8Array[] = [];
+  private queuedBytes = 0;
+  /** Full batches that the sink still holds parts of. */
+  private retired: Batch[] = [];
+  /** What the sink held after the last hand-over. */
+  private sinkBytes = 0;
+  private handedBytes = 0;
+
+  constructor(sink: ByteSink, pool: BatchPool) {
+    this.sink = sink;
+    this.pool = pool;
+  }
+
+  /** Bytes of replies that the kernel has not taken, as of the last flush. */
+  get unsentBytes(): number {
+    return this.sinkBytes + this.queuedBytes;
+  }
+
+  /** Bytes of replies that the kernel has taken, as of the last flush. */
+  get takenBytes(): number {
+    return this.handedBytes - this.sinkBytes;
+  }
+
+  /** Makes room for `count` ≤ `batchBytes` bytes in the batch; returns where they begin. */
+  reserve(count: number): number {
+    if (this.batch !== undefined && this.end + count > batchBytes) {
+      this.flush();
+      if (this.batch !== undefined) {
+        this.retired.push(this.batch);
+        this.batch = undefined;
+      }
+    }
+    if (this.batch === undefined) {
+      this.batch = this.pool.take();
+      this.start = 0;
+      this.end = 0;
+    }
+    return this.end;
+  }
+
+  /** The batch in which `reserve` made room. */
+  get reserved(): Batch {
+    return this.batch as Batch;
+  }
+
+  commit(count: number): void {
+    this.end += count;
+  }
+
+  /**
+   * Gives up the batch because somebody will go on writing to what was reserved: it is left to him,
+   * and to the garbage collector after him.
+   */
+  abandon(): void {
+    this.queueBatch();
+    this.batch = undefined;
+  }
+
+  /** Adds bytes that nobody will change. */
+  push(bytes: Uint8Array): void {
+    this.queueBatch();
+    this.queue.push(bytes);
+    this.queuedBytes += bytes.length;
+  }
+
+  flush(): void {
+    const tail = this.start < this.end ? this.takeTail() : undefined;
+    if (this.queue.length === 0) {
+      if (tail === undefined) return;
+      this.sink.write(tail);
+    } else {
+      this.sink.cork();
+      for (const bytes of this.queue) this.sink.write(bytes);
+      if (tail !== undefined) this.sink.write(tail);
+      this.sink.uncork();
+      this.handedBytes += this.queuedBytes;
+      this.queue = [];
+      this.queuedBytes = 0;
+    }
+    this.handedBytes += tail?.length ?? 0;
+    this.recycle();
+  }
+
+  /** To be called when the sink has drained, too. */
+  recycle(): void {
+    this.sinkBytes = this.sink.writableLength;
+    if (this.sinkBytes > 0 || this.queue.length > 0) return;
+    for (const batch of this.retired) this.pool.give(batch);
+    this.retired.length = 0;
+    if (this.batch !== undefined && this.start === this.end) {
+      this.pool.give(this.batch);
+      this.batch = undefined;
+    }
+  }
+
+  private queueBatch(): void {
+    if (this.start === this.end) return;
+    const tail = this.takeTail();
+    this.queue.push(tail);
+    this.queuedBytes += tail.length;
+  }
+
+  private takeTail(): Uint8Array {
+    const tail = this.reserved.bytes.subarray(this.start, this.end);
+    this.start = this.end;
+    return tail;
+  }
+}

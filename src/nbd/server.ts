@@ -1,0 +1,154 @@
+import { createServer, type Server, type Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import { ByteBudget } from './byte-budget.ts';
+import { Connection } from './connection.ts';
+import type { ExportCatalog } from './export-catalog.ts';
+import type { TlsPolicy } from './handshake.ts';
+import { type NbdLimits, nbdLimits } from './limits.ts';
+import { BatchPool } from './reply-writer.ts';
+import type { SessionCounters } from './transmission.ts';
+
+/** `port` 0 lets the kernel choose. */
+export type ListenAddress =
+  | { readonly host: string; readonly port: number }
+  | { readonly path: string };
+
+export interface NbdServerOptions {
+  readonly catalog: ExportCatalog;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits?: Partial<NbdLimits>;
+  readonly tls?: TlsPolicy;
+}
+
+export interface NbdClient {
+  readonly peer: string;
+  /** Undefined during the handshake. */
+  readonly exportName: string | undefined;
+  readonly counters: Readonly<SessionCounters> | undefined;
+}
+
+export interface NbdServer {
+  /** May be called for several addresses. Returns the actual one; fails as the system does. */
+  listen(address: ListenAddress): Promise<ListenAddress>;
+  clients(): NbdClient[];
+  /** Bytes that all connections together hold, of `inFlightBytesTotal`. */
+  inFlightBytes(): number;
+  /**
+   * Takes no new connections and requests, answers those under way, closes the connections and
+   * resolves when every export was let go. `close` cuts it short.
+   */
+  drain(): Promise<void>;
+  /** Closes all at once. Requests under way settle in their own time; nobody is told. */
+  close(): Promise<void>;
+}
+
+const keepAliveAfterMs = 60_000;
+
+export function createNbdServer(options: NbdServerOptions): NbdServer {
+  return new ListeningServer(options);
+}
+
+class ListeningServer implements NbdServer {
+  private readonly options: NbdServerOptions;
+  private readonly limits: NbdLimits;
+  private readonly budget: ByteBudget;
+  private readonly pool = new BatchPool();
+  private readonly servers = new Set<Server>();
+  /** Those with an open socket. */
+  private readonly open = new Set<Connection>();
+  /** Those and the ones whose requests still settle. */
+  private readonly unreleased = new Set<Connection>();
+  private shuttingDown = false;
+
+  constructor(options: NbdServerOptions) {
+    this.options = options;
+    this.limits = nbdLimits(options.limits);
+    this.budget = new ByteBudget(options.clock, this.limits.inFlightBytesTotal);
+  }
+
+  async listen(address: ListenAddress): Promise<ListenAddress> {
+    const server = createServer({
+      // A client may send all it has, close its half and still read the answers.
+      allowHalfOpen: true,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: keepAliveAfterMs,
+    });
+    server.on('connection', (socket) => this.connected(socket, address));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(address, () => {
+        server.off('error', reject);
+        resolve();
+      });
+    });
+    server.on('error', (error) => {
+      this.options.log.error('listening failed', { error: error.message });
+    });
+    this.servers.add(server);
+    const bound = server.address();
+    if (bound === null || typeof bound === 'string') return address;
+    return { host: bound.address, port: bound.port };
+  }
+
+  clients(): NbdClient[] {
+    return [...this.open].map((connection) => ({
+      peer: connection.peer,
+      exportName: connection.status?.exportName,
+      counters: connection.status?.counters,
+    }));
+  }
+
+  inFlightBytes(): number {
+    return this.budget.heldBytes;
+  }
+
+  async drain(): Promise<void> {
+    this.shuttingDown = true;
+    this.stopListening();
+    for (const connection of this.open) connection.drain();
+    await Promise.all([...this.unreleased].map((connection) => connection.released));
+  }
+
+  async close(): Promise<void> {
+    this.shuttingDown = true;
+    this.stopListening();
+    const closing = [...this.open];
+    for (const connection of closing) connection.destroy();
+    await Promise.all(closing.map((connection) => connection.closed));
+  }
+
+  private stopListening(): void {
+    for (const server of this.servers) server.close();
+    this.servers.clear();
+  }
+
+  private connected(socket: Socket, address: ListenAddress): void {
+    const { log, catalog, clock, tls } = this.options;
+    const peer =
+      'path' in address ? `unix:${address.path}` : `${socket.remoteAddress}:${socket.remotePort}`;
+    if (this.shuttingDown || this.open.size >= this.limits.connections) {
+      log.warn('connection refused', { peer, reason: 'too many connections, or shutting down' });
+      socket.on('error', () => undefined);
+      socket.destroy();
+      return;
+    }
+    const connection = new Connection(socket, peer, {
+      catalog,
+      clock,
+      log,
+      limits: this.limits,
+      budget: this.budget,
+      pool: this.pool,
+      tls: tls ?? 'unsupported',
+      maximumRequestBytes: this.limits.maximumRequestBytes,
+      isShuttingDown: () => this.shuttingDown,
+    });
+    this.open.add(connection);
+    this.unreleased.add(connection);
+    void connection.closed.then(() => this.open.delete(connection));
+    void connection.released.then(() => this.unreleased.delete(connection));
+  }
+}
