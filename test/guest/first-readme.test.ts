@@ -36,17 +36,18 @@ describe('a stock Linux kernel', () => {
     {
       name: 'uses a volume as network storage and finds its files on another machine',
       script: 'storage',
-      file: './a/b/c/sparse',
+      file: /^[0-9a-f]{64} {2}\.\/a\/b\/c\/sparse$/m,
     },
     {
       name: 'copies a disk onto a volume and back with its times and hard links',
       script: 'tape',
-      file: './d/one 12 3',
+      // Three names, and the times that were set.
+      file: /^\.\/d\/one \d+ 3 3276800 -rw-r--r-- 1180701296 1142298123$/m,
     },
     {
       name: 'mirrors a local disk and assembles the mirror from the volume alone',
       script: 'mirror',
-      file: './d/100',
+      file: /^[0-9a-f]{64} {2}\.\/d\/100$/m,
     },
   ];
   it.for(cases)('$name', async ({ script, file }, { skip }) => {
@@ -56,7 +57,7 @@ describe('a stock Linux kernel', () => {
     await createVolume(store, 'drive', '64MiB');
     const written = await onAnotherMachine(`${script}-write`, store, root.join('one'));
     const found = await onAnotherMachine(`${script}-read`, store, root.join('two'));
-    expect(written).toContain(file);
+    expect(written).toMatch(file);
     expect(found).toBe(written);
   });
 });

@@ -117,8 +117,13 @@ export class Server implements AsyncDisposable {
   }
 
   /** Sends a signal, waits for the end and gives the exit status; fails when it never ends. */
-  async stop(signal: NodeJS.Signals = 'SIGTERM', timeoutMs = 120_000): Promise<number> {
+  stop(signal: NodeJS.Signals = 'SIGTERM', timeoutMs = 120_000): Promise<number> {
     this.#child.kill(signal);
+    return this.ended(timeoutMs);
+  }
+
+  /** Waits for the end and gives the exit status, 128 after a signal; fails when it never ends. */
+  async ended(timeoutMs = 120_000): Promise<number> {
     let late = false;
     const timer = setTimeout(() => {
       late = true;
@@ -126,8 +131,7 @@ export class Server implements AsyncDisposable {
     }, timeoutMs);
     try {
       const [status] = await this.#end;
-      if (late)
-        throw new Error(`${this.name}: still there ${timeoutMs} ms after ${signal}\n${this.log}`);
+      if (late) throw new Error(`${this.name}: still there after ${timeoutMs} ms\n${this.log}`);
       return status ?? 128;
     } finally {
       clearTimeout(timer);

@@ -1,0 +1,19 @@
+/** The stores that the interop tests run on. */
+import { directoryStore, type TestStore } from './daemon.ts';
+import type { TemporaryDirectory } from './programs.ts';
+
+export interface StoreKind {
+  readonly name: string;
+  /** Why this store cannot be had here, or `undefined`. */
+  readonly missing: string | undefined;
+  /** An empty store; what `root` holds is removed by whoever made it. */
+  readonly make: (root: TemporaryDirectory) => TestStore | Promise<TestStore>;
+}
+
+export const storeKinds: readonly StoreKind[] = [
+  {
+    name: 'a directory',
+    missing: undefined,
+    make: (root) => directoryStore(root.join('store')),
+  },
+];
