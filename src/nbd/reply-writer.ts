@@ -15,14 +15,14 @@ export interface Batch {
 }
 
 /** A reply of up to this size can be made in a batch. */
-export const batchBytes = 256 * 1024;
+export const batchBytes = 512 * 1024;
 
 /** Batches that no connection is using; an idle connection holds none. */
 export class BatchPool {
   private readonly free: Batch[] = [];
   private readonly maximumFree: number;
 
-  constructor(maximumFree = 32) {
+  constructor(maximumFree = 16) {
     this.maximumFree = maximumFree;
   }
 
@@ -52,8 +52,8 @@ export class ReplyWriter {
   /** What leaves before the batch's [start, end). */
   private queue: Uint8Array[] = [];
   private queuedBytes = 0;
-  /** Full batches that the sink still holds parts of. */
-  private retired: Batch[] = [];
+  /** Full batches, and what must have been taken before each can be filled again. */
+  private readonly retired: { readonly batch: Batch; readonly untilBytes: number }[] = [];
   /** What the sink held after the last hand-over. */
   private sinkBytes = 0;
   private handedBytes = 0;
@@ -78,7 +78,7 @@ export class ReplyWriter {
     if (this.batch !== undefined && this.end + count > batchBytes) {
       this.flush();
       if (this.batch !== undefined) {
-        this.retired.push(this.batch);
+        this.retired.push({ batch: this.batch, untilBytes: this.handedBytes });
         this.batch = undefined;
       }
     }
@@ -136,10 +136,13 @@ export class ReplyWriter {
   /** To be called when the sink has drained, too. */
   recycle(): void {
     this.sinkBytes = this.sink.writableLength;
-    if (this.sinkBytes > 0 || this.queue.length > 0) return;
-    for (const batch of this.retired) this.pool.give(batch);
-    this.retired.length = 0;
-    if (this.batch !== undefined && this.start === this.end) {
+    for (let oldest = this.retired[0]; oldest !== undefined; oldest = this.retired[0]) {
+      if (oldest.untilBytes > this.takenBytes) return;
+      this.pool.give(oldest.batch);
+      this.retired.shift();
+    }
+    const unused = this.start === this.end && this.queue.length === 0 && this.sinkBytes === 0;
+    if (this.batch !== undefined && unused) {
       this.pool.give(this.batch);
       this.batch = undefined;
     }
