@@ -27,7 +27,7 @@ export interface DaemonOptions {
   readonly listen: readonly ListenAddress[];
   readonly defaultVolume: string | undefined;
   /** Called when the state directory is this daemon's. */
-  openSources(): Promise<readonly VolumeSource[]>;
+  openSources(stateDirectory: string): Promise<readonly VolumeSource[]>;
   createServer(catalog: VolumeCatalog): BlockServer;
   readonly clock: Clock;
   readonly log: Log;
@@ -72,7 +72,7 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
   const startedMs = clock.monotonicMs();
   const startedAt = new Date(clock.wallMs()).toISOString();
   parts.lock = await lockStateDirectory(stateDirectory);
-  const sources = await options.openSources();
+  const sources = await options.openSources(stateDirectory);
   parts.sources = sources;
   const catalog = new VolumeCatalog({
     sources,

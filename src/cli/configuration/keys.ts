@@ -1,4 +1,6 @@
 import { formatListenAddress, listenHint, parseListenAddress } from '../../host/listen-address.ts';
+import { defaultNbdLimits } from '../../nbd/limits.ts';
+import { defaultVolumeSettings } from '../../volume/settings.ts';
 import { boolean, choice, count, duration, type Kind, list, path, size, text } from './kinds.ts';
 import { normalizeStoreUrl, storeUrlHint } from './store-url.ts';
 
@@ -71,7 +73,7 @@ export const keys = {
   state_dir: optional<string>(
     'daemon',
     path,
-    './elasticdrive-data/state, or beside the user\u2019s other state when a store is named',
+    './elasticdrive-data/state, or among the state of the user when a store is named',
     'Directory for journals, caches and the control socket; one daemon each',
   ),
   default_volume: optional<string>(
@@ -95,32 +97,44 @@ export const keys = {
   'cache.memory': required<number>(
     'volume',
     size({ minimum: mebibyte, maximum: tebibyte }),
-    256 * mebibyte,
+    defaultVolumeSettings.cacheBytes,
     'Memory for data read, for each attached volume',
   ),
   'cache.disk': required<number>(
     'volume',
     size({ minimum: 0, maximum: 64 * tebibyte }),
-    1024 * mebibyte,
+    defaultVolumeSettings.diskCacheBytes,
     'Local disk for data read, for each attached volume',
   ),
   'journal.size': required<number>(
     'volume',
     size({ minimum: 64 * mebibyte, maximum: tebibyte }),
-    1024 * mebibyte,
+    defaultVolumeSettings.journalBytes,
     'Local disk for data not yet in the store, for each attached volume',
   ),
   'upload.interval': required<number>(
     'volume',
     duration({ minimum: 10, maximum: 86_400_000 }),
-    5000,
+    defaultVolumeSettings.uploadIntervalMs,
     'Longest time that written data waits before its upload begins',
   ),
   'upload.concurrency': required<number>(
     'volume',
     count({ minimum: 1, maximum: 64 }),
-    4,
+    defaultVolumeSettings.putConcurrency,
     'Uploads under way at once, for each attached volume',
+  ),
+  'read.concurrency': required<number>(
+    'volume',
+    count({ minimum: 1, maximum: 256 }),
+    defaultVolumeSettings.getConcurrency,
+    'Reads from the store under way at once, for each attached volume',
+  ),
+  'read.ahead': required<number>(
+    'volume',
+    size({ minimum: 0, maximum: 1024 * mebibyte }),
+    defaultVolumeSettings.readaheadBytes,
+    'How far ahead of a sequential reader the store is read; 0 for not at all',
   ),
   's3.endpoint': optional<string>(
     'store',
@@ -137,7 +151,7 @@ export const keys = {
   's3.path_style': optional<boolean>(
     'store',
     boolean,
-    'true with an endpoint or a dot in the bucket\u2019s name',
+    'true with an endpoint, or when the bucket has a dot in its name',
     'Whether the bucket stands in the path instead of the host name',
   ),
   's3.storage_class': optional<string>(
@@ -151,6 +165,18 @@ export const keys = {
     path,
     'the authorities that Node trusts',
     'PEM file with the certificate authorities of the S3 server',
+  ),
+  'limits.connections': required<number>(
+    'daemon',
+    count({ minimum: 1, maximum: 65_536 }),
+    defaultNbdLimits.connections,
+    'NBD connections at once',
+  ),
+  'limits.in_flight': required<number>(
+    'daemon',
+    size({ minimum: defaultNbdLimits.inFlightBytesPerConnection, maximum: tebibyte }),
+    defaultNbdLimits.inFlightBytesTotal,
+    'Memory for requests under way, over all NBD connections',
   ),
   'log.level': required<'debug' | 'info' | 'warn' | 'error'>(
     'daemon',
@@ -169,6 +195,14 @@ export const keyNames = Object.keys(keys) as KeyName[];
 export type AnyKey = Key<unknown>;
 export function keyOf(name: KeyName): AnyKey {
   return keys[name] as AnyKey;
+}
+
+/** The value where nobody said anything, or in brackets what happens then. */
+export function defaultText(name: KeyName): string {
+  const { defaultValue, otherwise, kind } = keyOf(name);
+  return defaultValue === undefined || defaultValue === null
+    ? `(${otherwise})`
+    : kind.show(defaultValue);
 }
 
 export function flagName(name: KeyName): string {

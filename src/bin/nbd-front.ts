@@ -1,0 +1,66 @@
+import { rm } from 'node:fs/promises';
+import { connect } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import { StorageError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { BlockServer } from '../host/daemon.ts';
+import { formatListenAddress, type ListenAddress } from '../host/listen-address.ts';
+import type { VolumeCatalog } from '../host/volume-catalog.ts';
+import type { NbdLimits } from '../nbd/limits.ts';
+import { createNbdServer, type NbdServer } from '../nbd/server.ts';
+
+/** The NBD server as the daemon knows it: addresses with a kind, failures with a code. */
+export function createNbdFront(
+  catalog: VolumeCatalog,
+  limits: Partial<NbdLimits>,
+  clock: Clock,
+  log: Log,
+): BlockServer {
+  const server = createNbdServer({ catalog, clock, log, limits });
+  return {
+    listen: (address) => listen(server, address),
+    drain: () => server.drain(),
+    close: () => server.close(),
+    clients: () => server.clients().map(({ peer, exportName }) => ({ peer, volume: exportName })),
+  };
+}
+
+async function listen(server: NbdServer, address: ListenAddress): Promise<ListenAddress> {
+  try {
+    if (address.kind === 'unix') {
+      await removeDeadSocket(address.path);
+      await server.listen({ path: address.path });
+      return address;
+    }
+    const bound = await server.listen({ host: address.host, port: address.port });
+    return 'port' in bound ? { ...address, port: bound.port } : address;
+  } catch (error) {
+    throw listenError(address, error);
+  }
+}
+
+function listenError(address: ListenAddress, cause: unknown): StorageError {
+  const where = formatListenAddress(address);
+  const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
+  const reasons: Readonly<Record<string, string>> = {
+    EADDRINUSE: 'another process listens there: stop it, or choose another address with --listen',
+    EACCES: 'this user may not: choose a port above 1023 or another path with --listen',
+    EADDRNOTAVAIL: 'this machine has no such address',
+    ENOENT: 'the directory does not exist',
+  };
+  const message = `cannot listen on ${where}: ${reasons[code] ?? code}`;
+  return new StorageError('local-io', message, { cause });
+}
+
+/** A socket that nobody answers is what a process that was killed left behind. */
+async function removeDeadSocket(path: string): Promise<void> {
+  const code = await new Promise<string | undefined>((resolve) => {
+    const probe = connect(path);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(undefined);
+    });
+    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code));
+  });
+  if (code === 'ECONNREFUSED') await rm(path, { force: true });
+}

@@ -1,0 +1,113 @@
+import { StorageError, isStorageError } from '../../base/errors.ts';
+import { formatSize, roundDuration, roundSize } from '../../base/quantity.ts';
+import type { DaemonStatus } from '../../host/status.ts';
+import { likelyStateDirectories } from '../configuration/places.ts';
+import { table } from '../output.ts';
+import type { Invocation, Verb } from '../verb.ts';
+
+export const statusVerb: Verb = {
+  name: 'status',
+  summary: 'Say what the running daemon does',
+  examples: [
+    ['status', 'find the daemon that serves from here or by this configuration'],
+    ['status --state-dir /var/lib/elasticdrive --json', 'ask a certain one, for a machine'],
+  ],
+  keys: ['state_dir', 'control_socket'],
+  async run(invocation) {
+    const status = await ask(invocation);
+    invocation.output.result(status, () => render(status));
+    return undefined;
+  },
+};
+
+async function ask(invocation: Invocation): Promise<DaemonStatus> {
+  const configuration = await invocation.configuration();
+  const { askControl, findControlSocket } = await import('../../host/control-socket.ts');
+  const { environment, workingDirectory } = invocation;
+  const named = configuration.settings.control_socket;
+  const sockets =
+    named === undefined
+      ? await Promise.all(
+          likelyStateDirectories(configuration, environment, workingDirectory).map(
+            findControlSocket,
+          ),
+        )
+      : [named];
+  for (const socket of sockets) {
+    try {
+      return (await askControl(socket, '/status')) as DaemonStatus;
+    } catch (error) {
+      if (!isStorageError(error, 'not-found')) throw error;
+    }
+  }
+  throw new StorageError(
+    'not-found',
+    `no daemon answers at ${sockets.join(' or ')}: name its state directory with --state-dir`,
+  );
+}
+
+function render(status: DaemonStatus): string {
+  const stopping = status.stopping ? ', stopping' : '';
+  const head = `elasticdrive ${status.version}, process ${status.pid}, up ${roundDuration(status.uptimeMs)}${stopping}, ${roundSize(status.residentBytes)} resident\nstate in ${status.stateDirectory}\nlistening on ${status.listening.join(' ')}\n`;
+  return [head, volumes(status), stores(status), clients(status)].join('\n');
+}
+
+function volumes(status: DaemonStatus): string {
+  if (status.volumes.length === 0) return 'no volume is attached\n';
+  return table(
+    [
+      { header: 'VOLUME' },
+      { header: 'SIZE', align: 'right' },
+      { header: 'CLIENTS', align: 'right' },
+      { header: 'DIRTY', align: 'right' },
+      { header: 'AGE', align: 'right' },
+      { header: 'CACHE HITS', align: 'right' },
+      { header: 'STATE' },
+      { header: 'STORE' },
+    ],
+    status.volumes.map((volume) => [
+      volume.name,
+      formatSize(volume.sizeBytes),
+      String(volume.clients),
+      roundSize(volume.dirtyBytes),
+      volume.oldestDirtyAgeMs === undefined ? '-' : roundDuration(volume.oldestDirtyAgeMs),
+      percentage(volume.cacheHits, volume.cacheMisses),
+      volume.failure ?? (volume.readOnly ? 'read-only' : 'ok'),
+      volume.store,
+    ]),
+  );
+}
+
+function percentage(hits: number, misses: number): string {
+  return hits + misses === 0 ? '-' : `${((100 * hits) / (hits + misses)).toFixed(1)}%`;
+}
+
+function stores(status: DaemonStatus): string {
+  return table(
+    [
+      { header: 'STORE' },
+      { header: 'SENT', align: 'right' },
+      { header: 'RECEIVED', align: 'right' },
+      { header: 'ERRORS', align: 'right' },
+      { header: 'REQUESTS' },
+    ],
+    status.stores.map((store) => [
+      store.url,
+      roundSize(store.bytesSent),
+      roundSize(store.bytesReceived),
+      String(store.errors),
+      Object.entries(store.requests)
+        .filter(([, count]) => count > 0)
+        .map(([name, count]) => `${name} ${count}`)
+        .join(', ') || '-',
+    ]),
+  );
+}
+
+function clients(status: DaemonStatus): string {
+  if (status.clients.length === 0) return 'no client is connected\n';
+  return table(
+    [{ header: 'CLIENT' }, { header: 'VOLUME' }],
+    status.clients.map((client) => [client.peer, client.volume ?? '(choosing)']),
+  );
+}

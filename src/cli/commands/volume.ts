@@ -1,0 +1,218 @@
+import { Option } from 'commander';
+import { isStorageError, StorageError } from '../../base/errors.ts';
+import { formatSize, parseSize, sizeHint } from '../../base/quantity.ts';
+import type { VolumeSummary } from '../../volume/catalog.ts';
+import type { OpenStore } from '../drivers.ts';
+import { fields, table } from '../output.ts';
+import { type Invocation, type Noun, storeKeys } from '../verb.ts';
+import { withStores } from '../stores.ts';
+
+export const volumeNoun: Noun = {
+  name: 'volume',
+  summary: 'Make, list, show and delete volumes',
+  verbs: [
+    {
+      name: 'create',
+      summary: 'Make a volume',
+      examples: [
+        ['create data --size 10GiB', 'make a volume in the store of the configuration'],
+        ['create data --size 4T --store s3://bucket/prefix', 'make one in a bucket'],
+      ],
+      arguments: [['<name>', 'its name, unique in the store']],
+      options: [
+        new Option(
+          '--size <size>',
+          `${sizeHint}; binary units, as with qemu`,
+        ).makeOptionMandatory(),
+        new Option('--codec <codec>', 'how its data is compressed')
+          .choices(['zstd', 'lz4', 'none'])
+          .default('zstd'),
+        new Option(
+          '--durability <what>',
+          'what an answered flush survives: loss of power or of the host',
+        )
+          .choices(['local', 'store'])
+          .default('local'),
+      ],
+      keys: storeKeys,
+      run: create,
+    },
+    {
+      name: 'list',
+      summary: 'List the volumes of the stores',
+      examples: [
+        ['list', 'list the volumes of the configured stores'],
+        ['list --store s3://bucket --json', 'list those of a bucket, for a machine'],
+      ],
+      keys: storeKeys,
+      run: list,
+    },
+    {
+      name: 'show',
+      summary: 'Show what is known of a volume',
+      examples: [['show data', 'show a volume: its size, its store, who has it']],
+      arguments: [['<name>', 'its name']],
+      keys: storeKeys,
+      run: show,
+    },
+    {
+      name: 'delete',
+      summary: 'Delete a volume and all of its data, for good',
+      examples: [['delete data --confirm data', 'delete a volume: its name is to be given twice']],
+      arguments: [['<name>', 'its name']],
+      options: [new Option('--confirm <name>', 'its name again').makeOptionMandatory()],
+      keys: storeKeys,
+      run: remove,
+    },
+  ],
+};
+
+interface StoredVolume {
+  readonly opened: OpenStore;
+  readonly summary: VolumeSummary;
+}
+
+function nameArgument({ arguments: [name] }: Invocation): string {
+  return name ?? '';
+}
+
+async function create(invocation: Invocation): Promise<undefined> {
+  const { options, output, drivers } = invocation;
+  const sizeBytes = parseSize(String(options['size']));
+  if (sizeBytes === undefined) {
+    throw new StorageError('usage', `--size expected ${sizeHint}`);
+  }
+  const choices = {
+    name: nameArgument(invocation),
+    sizeBytes,
+    codec: options['codec'] as VolumeSummary['codec'],
+    durability: options['durability'] as VolumeSummary['durability'],
+  };
+  await withStores(invocation, async (all) => {
+    const [opened, ...others] = all;
+    if (opened === undefined || others.length > 0) {
+      throw new StorageError('usage', 'there are several stores: choose one with --store');
+    }
+    const { createVolume } = await import('../../volume/catalog.ts');
+    const { clock, random } = drivers;
+    output.progress(`making ${choices.name} …`);
+    const summary = await createVolume(opened.store, choices, { clock, random });
+    output.result(withStore({ opened, summary }), () => {
+      return `created ${summary.name}, ${formatSize(sizeBytes)}, in ${opened.store.url}`;
+    });
+  });
+  return undefined;
+}
+
+async function list(invocation: Invocation): Promise<undefined> {
+  await withStores(invocation, async (all) => {
+    const volumes = (await Promise.all(all.map(volumesOf))).flat();
+    invocation.output.result(volumes.map(withStore), () =>
+      volumes.length === 0
+        ? `no volume in ${all.map(({ store }) => store.url).join(' ')}`
+        : volumeTable(volumes),
+    );
+  });
+  return undefined;
+}
+
+function volumeTable(volumes: readonly StoredVolume[]): string {
+  return table(
+    [
+      { header: 'NAME' },
+      { header: 'SIZE', align: 'right' },
+      { header: 'CODEC' },
+      { header: 'DURABILITY' },
+      { header: 'CREATED' },
+      { header: 'WRITER' },
+      { header: 'STORE' },
+    ],
+    volumes.map(({ opened, summary }) => [
+      summary.name,
+      formatSize(summary.sizeBytes),
+      summary.codec,
+      summary.durability,
+      summary.createdAt,
+      summary.writer?.host ?? '-',
+      opened.store.url,
+    ]),
+  );
+}
+
+async function show(invocation: Invocation): Promise<undefined> {
+  await withStores(invocation, async (all) => {
+    const found = await findOne(all, nameArgument(invocation));
+    const { summary, opened } = found;
+    invocation.output.result(withStore(found), () =>
+      fields([
+        ['name', summary.name],
+        ['id', summary.id],
+        ['store', opened.store.url],
+        ['size', `${formatSize(summary.sizeBytes)} (${summary.sizeBytes} bytes)`],
+        ['created', summary.createdAt],
+        ['codec', summary.codec],
+        ['durability', summary.durability],
+        ['writer', summary.writer === undefined ? 'none' : `on ${summary.writer.host}`],
+        ['epoch', String(summary.epoch)],
+        ['head segment', String(summary.headSegment)],
+      ]),
+    );
+  });
+  return undefined;
+}
+
+async function remove(invocation: Invocation): Promise<undefined> {
+  const name = nameArgument(invocation);
+  if (invocation.options['confirm'] !== name) {
+    throw new StorageError(
+      'usage',
+      `deleting takes all of the volume's data with it: repeat its name with --confirm ${name}`,
+    );
+  }
+  await withStores(invocation, async (all) => {
+    const { opened, summary } = await findOne(all, name);
+    const { deleteVolume } = await import('../../volume/catalog.ts');
+    invocation.output.progress(`deleting ${name} …`);
+    await deleteVolume(opened.store, name);
+    invocation.output.result({ deleted: withStore({ opened, summary }) }, () => {
+      return `deleted ${name} from ${opened.store.url}`;
+    });
+  });
+  return undefined;
+}
+
+async function volumesOf(opened: OpenStore): Promise<StoredVolume[]> {
+  const { listVolumes } = await import('../../volume/catalog.ts');
+  return (await listVolumes(opened.store)).map((summary) => ({ opened, summary }));
+}
+
+async function findOne(all: readonly OpenStore[], name: string): Promise<StoredVolume> {
+  const { findVolume } = await import('../../volume/catalog.ts');
+  const found = await Promise.all(
+    all.map(async (opened): Promise<StoredVolume[]> => {
+      try {
+        return [{ opened, summary: await findVolume(opened.store, name) }];
+      } catch (error) {
+        if (isStorageError(error, 'not-found')) return [];
+        throw error;
+      }
+    }),
+  );
+  const [first, second] = found.flat();
+  if (first === undefined) {
+    const where = all.map(({ store }) => store.url).join(' or ');
+    throw new StorageError('not-found', `there is no volume "${name}" in ${where}`);
+  }
+  if (second !== undefined) {
+    throw new StorageError(
+      'conflict',
+      `several stores have a volume "${name}": choose with --store`,
+    );
+  }
+  return first;
+}
+
+/** What `--json` prints of a volume. */
+function withStore({ opened, summary }: StoredVolume): VolumeSummary & { readonly store: string } {
+  return { ...summary, store: opened.store.url };
+}

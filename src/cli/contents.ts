@@ -1,0 +1,17 @@
+import { configNoun } from './commands/config.ts';
+import { serveVerb } from './commands/serve.ts';
+import { statusVerb } from './commands/status.ts';
+import { storeNoun } from './commands/store.ts';
+import { versionVerb } from './commands/version.ts';
+import { volumeNoun } from './commands/volume.ts';
+import type { Noun, Verb } from './verb.ts';
+
+/** Every command there is, in the order of the help. */
+export const contents: readonly (Noun | Verb)[] = [
+  serveVerb,
+  statusVerb,
+  volumeNoun,
+  storeNoun,
+  configNoun,
+  versionVerb,
+];

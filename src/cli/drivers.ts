@@ -1,0 +1,41 @@
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import type { ObjectStore } from '../base/object-store.ts';
+import type { Random } from '../base/random.ts';
+import type { BlockServer } from '../host/daemon.ts';
+import type { VolumeCatalog } from '../host/volume-catalog.ts';
+import type { StoreStatistics, VolumeSource } from '../host/volume-source.ts';
+import type { FirstDrive } from './configuration/ini.ts';
+import type { Settings } from './configuration/keys.ts';
+import type { StoreConfiguration } from './configuration/resolve.ts';
+
+/** What only the wiring can make: everything that touches a store, a disk or the network. */
+export interface Drivers {
+  readonly clock: Clock;
+  readonly random: Random;
+  openStore(request: StoreRequest): Promise<OpenStore>;
+  /** The volumes of an opened store, which are attached with `settingsOf` their name. */
+  createSource(request: SourceRequest): VolumeSource;
+  createServer(catalog: VolumeCatalog, settings: Settings, log: Log): BlockServer;
+}
+
+export interface StoreRequest extends StoreConfiguration {
+  /** Instead of what the AWS chain finds. */
+  readonly credentials: FirstDrive['credentials'];
+  /** Whether a bucket that does not exist is to be made. */
+  readonly createBucket: boolean;
+  readonly log: Log;
+}
+
+export interface OpenStore {
+  readonly store: ObjectStore;
+  statistics(): StoreStatistics;
+}
+
+export interface SourceRequest {
+  readonly opened: OpenStore;
+  /** Holds a directory for each volume: journal and cache. */
+  readonly stateDirectory: string;
+  settingsOf(volumeName: string): Settings;
+  readonly log: Log;
+}

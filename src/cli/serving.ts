@@ -1,0 +1,173 @@
+import { toStorageError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { formatSize } from '../base/quantity.ts';
+import { type Daemon, startDaemon } from '../host/daemon.ts';
+import {
+  exportUri,
+  formatListenAddress,
+  isLocal,
+  type ListenAddress,
+  parseListenAddress,
+} from '../host/listen-address.ts';
+import type { VolumeSource } from '../host/volume-source.ts';
+import { createVolume } from '../volume/catalog.ts';
+import type { Configuration } from './configuration/load.ts';
+import { stateDirectoryOf, storesOf } from './configuration/places.ts';
+import type { OpenStore } from './drivers.ts';
+import type { Invocation } from './verb.ts';
+import { watchSignals } from './signals.ts';
+import { openStore } from './stores.ts';
+
+/** What is made where there is nothing yet. */
+const initialVolume = { name: 'drive0', sizeBytes: 10 * 2 ** 30 };
+
+/** Serves until a signal; resolves with the exit status. */
+export async function serve(invocation: Invocation): Promise<number> {
+  const { output, drivers, environment, workingDirectory } = invocation;
+  const configuration = await invocation.configuration();
+  const { settings } = configuration;
+  const log = output.log(settings['log.level'], () => drivers.clock.wallMs());
+  const listen = settings.listen.map((text) => parseListenAddress(text)).filter(isAddress);
+  const signals = watchSignals(invocation.signals, log);
+  const daemon = await startDaemon({
+    version: invocation.version,
+    stateDirectory: stateDirectoryOf(configuration, environment, workingDirectory),
+    controlSocketPath: settings.control_socket,
+    listen,
+    defaultVolume: settings.default_volume,
+    openSources: (stateDirectory) => openSources(invocation, configuration, stateDirectory, log),
+    createServer: (catalog) => drivers.createServer(catalog, settings, log),
+    clock: drivers.clock,
+    log,
+  });
+  signals.beforeLeaving(() => daemon.abandon());
+  await announce(daemon, invocation);
+  for (const address of daemon.addresses) {
+    if (isLocal(address)) continue;
+    const where = formatListenAddress(address);
+    output.warning(`${where} is open to the network: whoever reaches it can read and write`);
+  }
+  log.debug('serving', { stateDirectory: daemon.status().stateDirectory });
+  const signal = await signals.first;
+  log.info('stopping: uploading what is not in the store yet', { signal });
+  try {
+    await daemon.stop();
+  } catch (error) {
+    const { code, message } = toStorageError(error);
+    log.error('stopped with data that is in the journal only', { code, reason: message });
+    return 1;
+  }
+  log.info('stopped');
+  return 0;
+}
+
+function isAddress(address: ListenAddress | undefined): address is ListenAddress {
+  return address !== undefined;
+}
+
+async function openSources(
+  invocation: Invocation,
+  configuration: Configuration,
+  stateDirectory: string,
+  log: Log,
+): Promise<VolumeSource[]> {
+  const { stores, named } = storesOf(configuration, invocation.workingDirectory);
+  const sources: VolumeSource[] = [];
+  for (const store of stores) {
+    const opened = await openStore(invocation, configuration, store, { create: true, log });
+    const source = invocation.drivers.createSource({
+      opened,
+      stateDirectory,
+      settingsOf: configuration.settingsOfVolume,
+      log,
+    });
+    sources.push(source);
+    if (configuration.firstDrive !== undefined) {
+      const { volumeName: name, sizeBytes } = configuration.firstDrive;
+      await makeFirstDrive(invocation, opened, source, { name, sizeBytes }, log);
+    } else if (!named && (await source.list()).length === 0) {
+      await makeVolume(invocation, opened, initialVolume, log);
+    }
+  }
+  return sources;
+}
+
+interface NewVolume {
+  readonly name: string;
+  readonly sizeBytes: number;
+}
+
+async function makeVolume(
+  { drivers }: Invocation,
+  { store }: OpenStore,
+  { name, sizeBytes }: NewVolume,
+  log: Log,
+): Promise<void> {
+  const { clock, random } = drivers;
+  const choices = { name, sizeBytes, codec: 'zstd', durability: 'local' } as const;
+  await createVolume(store, choices, { clock, random });
+  log.info('volume created', { volume: name, size: formatSize(sizeBytes), store: store.url });
+}
+
+/** The drive of the INI file: made once, and then used at the size that it was made with. */
+async function makeFirstDrive(
+  invocation: Invocation,
+  opened: OpenStore,
+  source: VolumeSource,
+  volume: NewVolume,
+  log: Log,
+): Promise<void> {
+  const present = (await source.list()).find(({ name }) => name === volume.name);
+  if (present === undefined) await makeVolume(invocation, opened, volume, log);
+  else if (present.sizeBytes !== volume.sizeBytes) {
+    log.warn('the volume keeps the size that it was made with; VOLUMESIZE is not used', {
+      volume: volume.name,
+      size: formatSize(present.sizeBytes),
+    });
+  }
+}
+
+/** Says what is served, and for people how to use it. */
+async function announce(daemon: Daemon, { output, version }: Invocation): Promise<void> {
+  const { addresses, catalog, controlSocketPath } = daemon;
+  const volumes = await catalog.list();
+  const { pid, stateDirectory } = daemon.status();
+  const [address] = addresses;
+  const data = {
+    version,
+    pid,
+    stateDirectory,
+    controlSocket: controlSocketPath,
+    listening: addresses.map(formatListenAddress),
+    volumes: volumes.map(({ name }) => ({
+      name,
+      uris: addresses.map((each) => exportUri(each, name)),
+    })),
+  };
+  output.result(data, () => {
+    const [volume] = volumes;
+    const lines = data.volumes.flatMap(({ uris }, index) =>
+      uris.map((uri) => `  ${uri}  (${volumes[index]?.description})\n`),
+    );
+    const none = '  no volume yet: make one with "elasticdrive volume create NAME --size SIZE"\n';
+    const head = `ElasticDrive ${version} serves, until Ctrl-C:\n${lines.join('') || none}`;
+    return volume === undefined || address === undefined
+      ? head
+      : `${head}\nTo use ${volume.name}:\n${pasteLines(address, volume.name)}`;
+  });
+}
+
+/** Commands to paste, for the clients that people have. */
+export function pasteLines(address: ListenAddress, name: string): string {
+  const uri = exportUri(address, name);
+  const quotedUri = uri.includes('?') ? `'${uri}'` : uri;
+  const where =
+    address.kind === 'unix' ? `-unix ${address.path}` : `${address.host} ${address.port}`;
+  return [
+    `  nbdinfo ${quotedUri}`,
+    `  qemu-img info ${quotedUri}`,
+    `  sudo modprobe nbd && sudo nbd-client ${where} /dev/nbd0 -N ${name} -b 4096`,
+    `  mkdir -p ${name} && nbdfuse ${name} ${quotedUri}`,
+    '',
+  ].join('\n');
+}
