@@ -7,7 +7,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 
 /** Package → what the tests use it for. */
-const testPackages: Readonly<Record<string, string>> = {
+export const testPackages: Readonly<Record<string, string>> = {
   fio: 'load with verification, through its NBD engine',
   nbdkit: 'a reference NBD server to compare with',
   'libnbd-bin': 'NBD clients: nbdinfo, nbdcopy, nbdfuse',
@@ -25,7 +25,6 @@ const testPackages: Readonly<Record<string, string>> = {
   'busybox-static': "the guest's shell commands",
   cpio: "packs the guest's file system",
   kmod: "the guest's kernel modules",
-  lz4: "unpacks the guest's kernel",
   iproute2: "the guest's network",
   'nbd-client': "the Linux kernel's NBD client, in the guest",
   mdadm: 'a mirror of a local disk and a volume, in the guest',
@@ -40,22 +39,23 @@ const policy = '/usr/sbin/policy-rc.d';
 
 export async function installMissing(
   packages: Readonly<Record<string, string>> = testPackages,
+  say: (line: string) => void = console.log,
 ): Promise<void> {
   const missing = missingPackages(Object.keys(packages));
   if (missing === undefined) {
-    console.log('prerequisites: this is not Debian; a test that lacks a program is skipped');
+    say('prerequisites: this is not Debian; a test that lacks a program is skipped');
     return;
   }
   if (missing.length === 0) return;
-  for (const name of missing) console.log(`prerequisites: ${name}: ${packages[name] ?? ''}`);
+  for (const name of missing) say(`prerequisites: ${name}: ${packages[name] ?? ''}`);
   if (process.getuid?.() !== 0) {
     const command = `apt-get install --no-install-recommends ${missing.join(' ')}`;
-    console.log(`prerequisites: not root; to run every test, as root: ${command}`);
+    say(`prerequisites: not root; to run every test, as root: ${command}`);
     return;
   }
   await withServicesKeptDown(async () => {
     if (await install(missing)) return;
-    console.log('prerequisites: trying again with fresh package lists');
+    say('prerequisites: trying again with fresh package lists');
     if ((await apt(['update'])) && (await install(missing))) return;
     throw new Error('prerequisites: apt-get could not install the packages');
   });

@@ -19,6 +19,23 @@ export function directoryStore(path: string): TestStore {
   return { url: `file://${path}`, flags: [], environment: {} };
 }
 
+export interface S3Account {
+  readonly endpoint: string;
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+}
+
+export function s3Store(url: string, account: S3Account): TestStore {
+  return {
+    url,
+    flags: ['--s3-endpoint', account.endpoint],
+    environment: {
+      AWS_ACCESS_KEY_ID: account.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: account.secretAccessKey,
+    },
+  };
+}
+
 export interface DaemonOptions {
   readonly store: TestStore;
   /** Directory for the state and the socket; made when it is not there. */

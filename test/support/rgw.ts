@@ -12,11 +12,21 @@ export interface Rgw extends AsyncDisposable {
   readonly endpoint: string;
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
+  /** What the gateway itself has counted since its start. */
+  traffic(): Promise<S3Traffic>;
   /** Stops the gateway's process as it is: connections stay open and nothing is answered. */
   pause(): void;
   resume(): void;
   /** Stops all processes and removes their directory. */
   stop(): Promise<void>;
+}
+
+export interface S3Traffic {
+  readonly requests: number;
+  readonly puts: number;
+  readonly putBytes: number;
+  readonly gets: number;
+  readonly getBytes: number;
 }
 
 /** What has to be installed, or `undefined` when all of it is. */
@@ -89,6 +99,7 @@ class Cluster {
     return {
       endpoint,
       ...credentials,
+      traffic: () => this.#traffic(gateway.pid),
       pause: () => void process.kill(gateway.pid, 'SIGSTOP'),
       resume: () => void process.kill(gateway.pid, 'SIGCONT'),
       stop: () => this.stop(),
@@ -138,6 +149,20 @@ class Cluster {
     } catch {
       return '';
     }
+  }
+
+  async #traffic(gatewayPid: number): Promise<S3Traffic> {
+    const socket = this.#directory.join('run', `client.rgw.${gatewayPid}.asok`);
+    const dump = await this.#run('ceph', '--admin-daemon', socket, 'perf', 'dump', 'rgw');
+    const { rgw } = JSON.parse(dump) as { rgw: Record<string, number> };
+    const count = (name: string): number => rgw[name] ?? 0;
+    return {
+      requests: count('req'),
+      puts: count('put'),
+      putBytes: count('put_b'),
+      gets: count('get'),
+      getBytes: count('get_b'),
+    };
   }
 
   async #makeUser(): Promise<{ accessKeyId: string; secretAccessKey: string }> {

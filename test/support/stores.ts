@@ -1,6 +1,8 @@
 /** The stores that the interop tests run on. */
-import { directoryStore, type TestStore } from './daemon.ts';
+import { directoryStore, s3Store, type TestStore } from './daemon.ts';
 import type { TemporaryDirectory } from './programs.ts';
+import { missingRgw } from './rgw.ts';
+import { makeBucket, sharedS3 } from './shared-s3.ts';
 
 export interface StoreKind {
   readonly name: string;
@@ -15,5 +17,14 @@ export const storeKinds: readonly StoreKind[] = [
     name: 'a directory',
     missing: undefined,
     make: (root) => directoryStore(root.join('store')),
+  },
+  {
+    name: 'S3',
+    missing: missingRgw(),
+    make: async () => {
+      const bucket = await makeBucket();
+      await bucket.close();
+      return s3Store(bucket.url, await sharedS3());
+    },
   },
 ];

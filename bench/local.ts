@@ -1,0 +1,89 @@
+/** Over Unix sockets, everything on one local disk: our volume beside the common NBD servers. */
+import { directoryStore } from '../test/support/daemon.ts';
+import type { TemporaryDirectory } from '../test/support/programs.ts';
+import { fill, type Load, measure } from './measure.ts';
+import { elasticDrive, nbdPeers, ours } from './peers.ts';
+import type { Sample, Sheet } from './report.ts';
+
+const mebibyte = 2 ** 20;
+
+export interface LocalSettings {
+  readonly rounds: number;
+  readonly secondsEach: number;
+  /** What each load touches; in memory on every server. */
+  readonly workingSetBytes: number;
+}
+
+function loads({ secondsEach, workingSetBytes }: LocalSettings): Load[] {
+  const common = { rangeBytes: workingSetBytes, limit: { seconds: secondsEach } };
+  const small = { ...common, blockBytes: 4_096 };
+  const large = { ...common, blockBytes: 131_072, depth: 16 };
+  return [
+    ...[1, 32, 128].map(
+      (depth): Load => ({
+        ...small,
+        name: `4K random read, depth ${depth}`,
+        kind: 'randread',
+        depth,
+      }),
+    ),
+    ...[1, 32, 128].map(
+      (depth): Load => ({
+        ...small,
+        name: `4K random write, depth ${depth}`,
+        kind: 'randwrite',
+        depth,
+      }),
+    ),
+    { ...large, name: '128K sequential read, depth 16', kind: 'read' },
+    { ...large, name: '128K sequential write, depth 16', kind: 'write' },
+    // fio waits for each flush, so several at once are several clients.
+    ...[1, 16].map(
+      (jobs): Load => ({
+        ...small,
+        name: `4K write + flush, ${jobs} at once`,
+        kind: 'randwrite',
+        depth: 1,
+        jobs,
+        flush: true,
+      }),
+    ),
+  ];
+}
+
+export async function measureLocal(
+  root: TemporaryDirectory,
+  settings: LocalSettings,
+  say: (line: string) => void,
+): Promise<Sheet> {
+  const sizeBytes = 1_024 * mebibyte;
+  await using stack = new AsyncDisposableStack();
+  const contenders = [
+    await elasticDrive(directoryStore(root.join('store')), root.join('ours'), sizeBytes),
+    ...(await nbdPeers(root, sizeBytes)),
+  ];
+  for (const contender of contenders) stack.use(contender);
+  for (const { target, settle } of contenders) {
+    await fill(target, settings.workingSetBytes);
+    await settle();
+  }
+  const samples: Sample[] = [];
+  for (const load of loads(settings)) {
+    for (let round = 0; round < settings.rounds; round += 1) {
+      for (const { name, target, settle } of contenders) {
+        const measured = await measure(target, load);
+        await settle();
+        const value =
+          load.blockBytes === 4_096 ? measured.operationsPerSecond : measured.bytesPerSecond;
+        const unit = load.blockBytes === 4_096 ? 'IOPS' : 'bytes/s';
+        samples.push({ row: load.name, unit, column: name, value });
+        if (load.depth === 1) {
+          const row = `${load.name}: latency`;
+          samples.push({ row, unit: 'µs', column: name, value: measured.latencyUs });
+        }
+      }
+    }
+    say(`measured ${load.name}`);
+  }
+  return { title: 'NBD over Unix sockets, one local disk', ours, samples };
+}

@@ -1,0 +1,97 @@
+/** Runs loads with fio and reduces what they gave to medians. */
+import { run } from '../test/support/programs.ts';
+
+const mebibyte = 2 ** 20;
+
+/** Where a load goes: an NBD export, or a file for peers that only have a mount. */
+export type Target = { readonly uri: string } | { readonly file: string };
+
+export interface Load {
+  readonly name: string;
+  readonly kind: 'read' | 'randread' | 'write' | 'randwrite';
+  readonly blockBytes: number;
+  /** Requests in flight in each job. */
+  readonly depth: number;
+  /** Clients, each with a connection of its own. */
+  readonly jobs?: number;
+  /** A flush after each write. */
+  readonly flush?: boolean;
+  /** The range of the device that the load touches. */
+  readonly rangeBytes: number;
+  /** How long it goes on; or, for a load that has an end, how many bytes it moves. */
+  readonly limit: { readonly seconds: number } | { readonly bytes: number };
+}
+
+export interface Measurement {
+  readonly operationsPerSecond: number;
+  readonly bytesPerSecond: number;
+  /** From the submission of a request to its answer, on average. */
+  readonly latencyUs: number;
+  readonly seconds: number;
+}
+
+interface FioDirection {
+  readonly iops: number;
+  readonly bw_bytes: number;
+  readonly lat_ns: { readonly mean: number };
+  readonly runtime: number;
+}
+
+/**
+ * Runs one load. The data cannot be compressed and never repeat: `refill_buffers`. fio's own work is
+ * part of every figure, the same for each server.
+ */
+export async function measure(target: Target, load: Load): Promise<Measurement> {
+  const { kind, blockBytes, depth, jobs = 1, flush = false, rangeBytes, limit } = load;
+  const engine =
+    'uri' in target
+      ? ['--ioengine=nbd', `--uri=${target.uri}`]
+      : ['--ioengine=psync', `--filename=${target.file}`];
+  const length =
+    'seconds' in limit
+      ? ['--time_based', `--runtime=${limit.seconds}`, '--ramp_time=500ms']
+      : [`--io_size=${limit.bytes}`];
+  const { stdout } = await run(
+    'fio',
+    [
+      ...['--name=load', '--output-format=json', '--thread', '--group_reporting'],
+      ...['--randrepeat=0', '--norandommap', '--refill_buffers', '--invalidate=0'],
+      ...[`--rw=${kind}`, `--bs=${blockBytes}`, `--iodepth=${depth}`, `--numjobs=${jobs}`],
+      ...[`--size=${rangeBytes}`, ...(flush ? ['--fsync=1'] : []), ...engine, ...length],
+    ],
+    { timeoutMs: 600_000 },
+  );
+  const report = JSON.parse(stdout.slice(stdout.indexOf('{'))) as {
+    jobs: { error: number; read: FioDirection; write: FioDirection }[];
+  };
+  const [job] = report.jobs;
+  if (job === undefined || job.error !== 0)
+    throw new Error(`fio failed on ${load.name}: ${stdout}`);
+  const direction = kind === 'read' || kind === 'randread' ? job.read : job.write;
+  return {
+    operationsPerSecond: direction.iops,
+    bytesPerSecond: direction.bw_bytes,
+    latencyUs: direction.lat_ns.mean / 1_000,
+    seconds: direction.runtime / 1_000,
+  };
+}
+
+/** Writes the range once, from its beginning, so that there is something to read. */
+export async function fill(target: Target, rangeBytes: number): Promise<void> {
+  const limit = { bytes: rangeBytes };
+  await measure(target, {
+    name: 'fill',
+    kind: 'write',
+    blockBytes: mebibyte,
+    depth: 4,
+    rangeBytes,
+    limit,
+  });
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const [low, high] = [sorted[(sorted.length - 1) >> 1], sorted[sorted.length >> 1]];
+  if (low === undefined || high === undefined) throw new Error('the median of nothing');
+  return (low + high) / 2;
+}

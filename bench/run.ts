@@ -1,0 +1,81 @@
+/**
+ * `npm run bench [-- --quick] [--json] [--only=local|store]`: starts the peers beside us, takes
+ * turns, repeats, and prints medians and ratios. Absolute figures are of this machine at this hour;
+ * the ratios are what to look at.
+ */
+import { cpus, release } from 'node:os';
+import { parseArgs } from 'node:util';
+import { benchPackages, installMissing, testPackages } from '../scripts/prerequisites.ts';
+import { TemporaryDirectory } from '../test/support/programs.ts';
+import { goals } from './goals.ts';
+import { measureLocal } from './local.ts';
+import { measureObjectStore } from './object-store.ts';
+import { daemonFlags } from './peers.ts';
+import { judge, rowsOf, type Sheet, table, verdictTable } from './report.ts';
+
+const mebibyte = 2 ** 20;
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    only: { type: 'string' },
+  },
+});
+if (values.only !== undefined && !['local', 'store'].includes(values.only)) {
+  throw new Error('--only takes "local" or "store"');
+}
+
+const settings = values.quick
+  ? {
+      local: { rounds: 3, secondsEach: 1, workingSetBytes: 128 * mebibyte },
+      store: {
+        rounds: 1,
+        secondsEach: 2,
+        sequentialBytes: 256 * mebibyte,
+        randomBytes: 64 * mebibyte,
+        slowRandomBytes: 2 * mebibyte,
+      },
+    }
+  : {
+      local: { rounds: 3, secondsEach: 4, workingSetBytes: 192 * mebibyte },
+      store: {
+        rounds: 3,
+        secondsEach: 5,
+        sequentialBytes: 1_024 * mebibyte,
+        randomBytes: 512 * mebibyte,
+        slowRandomBytes: 8 * mebibyte,
+      },
+    };
+
+const say = (line: string): void => console.error(line);
+await installMissing({ ...testPackages, ...benchPackages }, say);
+const sheets: Sheet[] = [];
+await using root = await TemporaryDirectory.make();
+if (values.only !== 'store') sheets.push(await measureLocal(root, settings.local, say));
+if (values.only !== 'local') sheets.push(await measureObjectStore(settings.store, say));
+
+const machine = {
+  processors: cpus().map(({ model }) => model),
+  kernel: release(),
+  node: process.version,
+};
+const verdicts = judge(goals, sheets);
+if (values.json) {
+  const measured = sheets.map((sheet) => ({ ...sheet, rows: rowsOf(sheet) }));
+  console.log(JSON.stringify({ machine, settings, daemonFlags, measured, verdicts }, undefined, 2));
+} else {
+  const megabytes = (bytes: number): string => `${bytes / mebibyte} MiB`;
+  console.log(
+    `${machine.processors.length} × ${machine.processors[0] ?? '?'}, Linux ${machine.kernel}`,
+  );
+  console.log(`Node ${machine.node}; our daemon runs with ${daemonFlags.join(' ')}`);
+  console.log(
+    `Medians of ${settings.local.rounds} rounds (store: ${settings.store.rounds}); in brackets ` +
+      `ours divided by theirs. Data that cannot be compressed. Working set: locally ` +
+      `${megabytes(settings.local.workingSetBytes)}; in the store ` +
+      `${megabytes(settings.store.sequentialBytes)} written and read in order, ` +
+      `${megabytes(settings.store.randomBytes)} of random writes over 2 GiB.\n`,
+  );
+  for (const sheet of sheets) console.log(table(sheet));
+  console.log(verdictTable(verdicts));
+}
