@@ -31,7 +31,7 @@ export interface S3StoreOptions {
   /** The server's URL; Amazon's of the region when not given. */
   readonly endpoint?: string;
   readonly region?: string;
-  /** The bucket in the path, not in the host's name; by default whenever an endpoint is given. */
+  /** The bucket in the path, not the host's name: by default with an endpoint or a dot in it. */
   readonly pathStyle?: boolean;
   /** S3's name of the storage class for objects; registers keep the bucket's default. */
   readonly storageClass?: string;
@@ -108,7 +108,7 @@ class S3ObjectStore implements S3Store {
       bucket,
       endpoint: endpointOf(options, this.#region),
       region: this.#region,
-      pathStyle: options.pathStyle ?? options.endpoint !== undefined,
+      pathStyle: options.pathStyle ?? (options.endpoint !== undefined || bucket.includes('.')),
       caFile: options.caFile,
       credentials: providerOf(credentials),
       maxConnections: options.maxConnections ?? defaultMaxConnections,
