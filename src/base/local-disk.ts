@@ -3,7 +3,7 @@
  * Every failure is a `StorageError`: `no-space` when the disk is full, `not-found`, or `local-io`.
  */
 export interface LocalDisk {
-  /** Opens a file for reading and writing; `create` makes it, empty, when it is not there. */
+  /** Opens a file for reading and writing; `create` makes it new and empty. */
   open(path: string, options: { readonly create: boolean }): Promise<LocalFile>;
   /** Names in `directory`, sorted; empty when it does not exist. */
   list(directory: string): Promise<string[]>;

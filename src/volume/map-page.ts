@@ -114,27 +114,24 @@ export class MapPage {
     const keepsTail = this.endOf(last) > end;
     const step = lastSegment === nowhere.segment ? 0 : 1;
 
-    if (keepsHead ? this.continues(first, start, segment, index) : false) {
-      // The new run goes on where the one before it ends: it only becomes longer.
-      this.splice(first + 1, last - first, keepsTail ? 1 : 0);
-      if (keepsTail) this.put(first + 1, end, lastSegment, lastIndex + step * (end - lastStart));
-      return;
-    }
-    const merges = !keepsHead && first > 0 && this.continues(first - 1, start, segment, index);
     const at = keepsHead ? first + 1 : first;
-    const added = (merges ? 0 : 1) + (keepsTail ? 1 : 0);
-    this.splice(at, last - at + 1, added);
-    if (!merges) this.put(at, start, segment, index);
-    if (keepsTail) {
-      this.put(at + (merges ? 0 : 1), end, lastSegment, lastIndex + step * (end - lastStart));
-    }
+    this.splice(at, last - at + 1, keepsTail ? 2 : 1);
+    this.put(at, start, segment, index);
+    if (keepsTail) this.put(at + 1, end, lastSegment, lastIndex + step * (end - lastStart));
+    this.mergeWithNext(at);
+    if (at > 0) this.mergeWithNext(at - 1);
     if (this.count > maximumRuns) this.makeDense();
   }
 
-  /** Whether (segment, index) at block `start` is what run `at` would hold there, going on. */
-  private continues(at: number, start: number, segment: number, index: number): boolean {
-    const step = segment === nowhere.segment ? 0 : start - (this.starts[at] as number);
-    return this.segments[at] === segment && (this.indices[at] as number) + step === index;
+  /** Makes one run of run `at` and the next where the next goes on as the first would. */
+  private mergeWithNext(at: number): void {
+    const next = at + 1;
+    if (next >= this.count) return;
+    const segment = this.segments[at] as number;
+    if (this.segments[next] !== segment) return;
+    const length = (this.starts[next] as number) - (this.starts[at] as number);
+    const step = segment === nowhere.segment ? 0 : length;
+    if ((this.indices[at] as number) + step === this.indices[next]) this.splice(next, 1, 0);
   }
 
   private put(at: number, start: number, segment: number, index: number): void {

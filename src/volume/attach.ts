@@ -1,0 +1,140 @@
+import { StorageError } from '../base/errors.ts';
+import type { LocalDisk } from '../base/local-disk.ts';
+import { listAll, type ObjectStore } from '../base/object-store.ts';
+import { decodeEntries } from '../format/entry.ts';
+import {
+  epochOfSegment,
+  Fields,
+  lastClosedSegment,
+  type Manifest,
+  parseJson,
+} from '../format/manifest.ts';
+import {
+  afterSegmentKey,
+  type LogPosition,
+  parseSegmentKey,
+  segmentKey,
+  segmentsPrefix,
+} from '../format/names.ts';
+import {
+  decodeEntryTable,
+  decodeSegmentHeader,
+  entryTableRange,
+  requireSegment,
+  type SegmentHeader,
+} from '../format/segment-object.ts';
+import { inParallel } from './concurrency.ts';
+import type { SegmentEntries } from './fold.ts';
+import { aboutObject } from './frame-reader.ts';
+
+/** Bytes from the start of a segment object that hold its tables in almost every case. */
+const tablesReachBytes = 64 * 1024;
+
+/** What the local disk knows of the last time this volume was attached here. */
+export interface LocalState {
+  /** The epoch that the journal belongs to, whatever epochs its files were begun under. */
+  readonly epoch: number;
+  /** Everything was in the store when the volume was given up. */
+  readonly clean: boolean;
+}
+
+export async function readLocalState(
+  disk: LocalDisk,
+  path: string,
+): Promise<LocalState | undefined> {
+  const bytes = await disk.readFile(path);
+  if (bytes === undefined) return undefined;
+  const fields = new Fields(parseJson(bytes, path), path);
+  return { epoch: fields.count('epoch'), clean: fields.flag('clean') };
+}
+
+export async function writeLocalState(
+  disk: LocalDisk,
+  path: string,
+  state: LocalState,
+): Promise<void> {
+  await disk.replaceFile(path, new TextEncoder().encode(`${JSON.stringify(state)}\n`));
+}
+
+/** The log after the checkpoint, as far as the store has it unbroken. */
+export interface StoredTail {
+  readonly segments: SegmentEntries[];
+  /** The last segment that counts; the checkpoint's when there is no tail. */
+  readonly lastSegment: number;
+  /** Who wrote what is past the closed tenures; `undefined` when nothing is. */
+  readonly openEpoch: number | undefined;
+}
+
+/**
+ * Lists what the store has after the checkpoint and reads the entry tables. Up to the end of the
+ * closed tenures every segment must be there; after it the log ends at the first that is missing.
+ */
+export async function loadStoredTail(
+  store: ObjectStore,
+  manifest: Manifest,
+  concurrency: number,
+): Promise<StoredTail> {
+  const head = manifest.head?.segment ?? 0;
+  const closed = lastClosedSegment(manifest);
+  const found = new Map<number, LogPosition>();
+  const prefix = segmentsPrefix(manifest.id);
+  for await (const { key } of listAll(store, prefix, afterSegmentKey(manifest.id, head))) {
+    const at = parseSegmentKey(manifest.id, key);
+    if (at.segment <= head) continue;
+    const counts =
+      at.segment <= closed
+        ? at.epoch === epochOfSegment(manifest, at.segment)
+        : at.epoch > manifest.closedThrough && at.epoch <= manifest.epoch;
+    if (counts) found.set(at.segment, at);
+  }
+  const positions: LogPosition[] = [];
+  let openEpoch: number | undefined;
+  for (let segment = head + 1; ; segment += 1) {
+    const at = found.get(segment);
+    if (at === undefined) {
+      if (segment > closed) break;
+      const epoch = epochOfSegment(manifest, segment);
+      throw new StorageError(
+        'corrupt',
+        `Object ${segmentKey(manifest.id, { segment, epoch })} is missing; volume ${manifest.name} cannot be opened without it.`,
+      );
+    }
+    if (segment > closed) openEpoch = at.epoch;
+    positions.push(at);
+  }
+  const segments = await inParallel(positions, concurrency, (at) =>
+    readEntries(store, manifest.id, at),
+  );
+  return { segments, lastSegment: head + positions.length, openEpoch };
+}
+
+async function readEntries(
+  store: ObjectStore,
+  volumeId: string,
+  at: LogPosition,
+): Promise<SegmentEntries> {
+  const key = segmentKey(volumeId, at);
+  try {
+    const start = await store.getStart(key, tablesReachBytes);
+    const header = decodeSegmentHeader(start.bytes);
+    requireSegment(header, volumeId, at);
+    const stored = await entryTableBytes(store, key, header, start.bytes);
+    const entries = decodeEntryTable(header, stored);
+    decodeEntries(entries);
+    return { ...at, entries };
+  } catch (error) {
+    throw aboutObject(error, key);
+  }
+}
+
+async function entryTableBytes(
+  store: ObjectStore,
+  key: string,
+  header: SegmentHeader,
+  start: Uint8Array,
+): Promise<Uint8Array> {
+  const range = entryTableRange(header);
+  const end = range.offset + range.lengthBytes;
+  if (end <= start.byteLength) return start.subarray(range.offset, end);
+  return store.get(key, range);
+}

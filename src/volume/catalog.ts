@@ -1,0 +1,138 @@
+import type { Clock } from '../base/clock.ts';
+import { StorageError } from '../base/errors.ts';
+import { listAll, type ObjectStore } from '../base/object-store.ts';
+import type { Random } from '../base/random.ts';
+import { bytesToHex } from '../format/binary.ts';
+import type { Codec } from '../format/compression.ts';
+import { blockBytes, maximumVolumeBytes } from '../format/geometry.ts';
+import {
+  decodeNameRecord,
+  type Durability,
+  encodeManifest,
+  encodeNameRecord,
+  type Manifest,
+} from '../format/manifest.ts';
+import {
+  manifestKey,
+  nameKey,
+  namesPrefix,
+  requireVolumeName,
+  volumePrefix,
+} from '../format/names.ts';
+import { heldError, loadManifest } from './ownership.ts';
+
+export interface NewVolume {
+  readonly name: string;
+  /** A multiple of 4096 bytes, up to 64 TiB. */
+  readonly sizeBytes: number;
+  readonly codec?: Codec;
+  readonly durability?: Durability;
+}
+
+export interface CatalogContext {
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/** Makes a volume; `already-exists` when the name is taken. Writes a manifest and a name. */
+export async function createVolume(
+  store: ObjectStore,
+  wanted: NewVolume,
+  context: CatalogContext,
+): Promise<Manifest> {
+  const name = requireVolumeName(wanted.name);
+  const { sizeBytes } = wanted;
+  if (sizeBytes <= 0 || sizeBytes % blockBytes !== 0 || sizeBytes > maximumVolumeBytes) {
+    throw new StorageError(
+      'usage',
+      `A volume's size is a multiple of ${blockBytes} bytes, from ${blockBytes} up to 64 TiB; ${sizeBytes} bytes is not.`,
+    );
+  }
+  const manifest: Manifest = {
+    id: bytesToHex(context.random.bytes(16)),
+    name,
+    sizeBytes,
+    createdAt: new Date(context.clock.wallMs()).toISOString(),
+    codec: wanted.codec ?? 'zstd',
+    durability: wanted.durability ?? 'local',
+    epoch: 0,
+    closedThrough: 0,
+    tenures: [],
+    writer: undefined,
+    head: undefined,
+    nonce: bytesToHex(context.random.bytes(16)),
+  };
+  if ((await store.load(nameKey(name))) !== undefined) throw nameTaken(store, name);
+  // The manifest first: a name never points at nothing.
+  await store.swap(manifestKey(manifest.id), undefined, encodeManifest(manifest));
+  const record = encodeNameRecord(manifest.id);
+  const version = await store.swap(nameKey(name), undefined, record);
+  if (version !== undefined || (await findVolumeId(store, name)) === manifest.id) return manifest;
+  await store.remove(manifestKey(manifest.id));
+  throw nameTaken(store, name);
+}
+
+function nameTaken(store: ObjectStore, name: string): StorageError {
+  return new StorageError('already-exists', `There is a volume ${name} in ${store.url} already.`);
+}
+
+/** The id of the volume of that name; `not-found` when there is none. */
+export async function findVolumeId(store: ObjectStore, name: string): Promise<string> {
+  const record = await store.load(nameKey(requireVolumeName(name)));
+  if (record === undefined) {
+    throw new StorageError(
+      'not-found',
+      `There is no volume ${name} in ${store.url}; "elasticdrive volume list" shows those that are.`,
+    );
+  }
+  return decodeNameRecord(record.value);
+}
+
+export async function findVolume(store: ObjectStore, name: string): Promise<Manifest> {
+  return (await loadManifest(store, await findVolumeId(store, name))).manifest;
+}
+
+/** The names of all volumes, in order. */
+export async function listVolumeNames(store: ObjectStore): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { key } of listAll(store, namesPrefix))
+    names.push(key.slice(namesPrefix.length));
+  return names;
+}
+
+export async function listVolumes(store: ObjectStore): Promise<Manifest[]> {
+  const names = await listVolumeNames(store);
+  return Promise.all(names.map((name) => findVolume(store, name)));
+}
+
+/** What a volume takes in the store. */
+export interface StoreUsage {
+  readonly objects: number;
+  readonly bytes: number;
+}
+
+export async function measureVolume(store: ObjectStore, volumeId: string): Promise<StoreUsage> {
+  let objects = 0;
+  let bytes = 0;
+  for await (const { sizeBytes } of listAll(store, volumePrefix(volumeId))) {
+    objects += 1;
+    bytes += sizeBytes;
+  }
+  return { objects, bytes };
+}
+
+/**
+ * Deletes a volume and all it has: first its name, so that nobody attaches it any more, the
+ * manifest last, so that a deletion that was interrupted is seen to be unfinished. `held` when it is
+ * attached anywhere.
+ */
+export async function deleteVolume(store: ObjectStore, name: string): Promise<void> {
+  const manifest = await findVolume(store, name);
+  if (manifest.writer !== undefined) throw heldError(manifest);
+  await store.remove(nameKey(name));
+  const own = manifestKey(manifest.id);
+  for await (const { key } of listAll(store, volumePrefix(manifest.id))) {
+    if (key !== own) await store.delete(key);
+  }
+  await store.remove(own);
+}

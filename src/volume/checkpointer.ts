@@ -1,0 +1,206 @@
+import { type Clock, breathe } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import type { ObjectStore } from '../base/object-store.ts';
+import { encodeCheckpoint, type PageReference } from '../format/checkpoint-object.ts';
+import { segmentDataBytes } from '../format/geometry.ts';
+import { checkpointKey, type LogPosition, pagesKey } from '../format/names.ts';
+import type { EngineWorkers } from './engine-workers.ts';
+import {
+  type FoldedPage,
+  type PageAssignments,
+  type PageChange,
+  PageGrouping,
+  type SegmentEntries,
+  touchedPages,
+} from './fold.ts';
+import type { Ownership } from './ownership.ts';
+import { PageTable } from './page-table.ts';
+import type { VolumeSettings } from './settings.ts';
+
+/** Pages folded in one go by a worker. */
+const pagesPerJob = 32;
+/** An object with pages is put when it has grown to this. */
+const pagesObjectBytes = 16 * 2 ** 20;
+/** Guess of a changed page's stored size before there is one. */
+const typicalPageBytes = 1024;
+
+export interface CheckpointerContext {
+  readonly store: ObjectStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly workers: EngineWorkers;
+  readonly settings: VolumeSettings;
+  readonly volumeId: string;
+  readonly ownership: Ownership;
+}
+
+export interface TailCost {
+  readonly segments: number;
+  /** Distinct pages that the tail changes. */
+  readonly pages: number;
+  readonly averagePageBytes: number;
+}
+
+/**
+ * Whether a checkpoint is due: after `checkpointSegments` if rewriting the pages costs at most an
+ * eighth of what the log itself did; after the maximum in any case, for that bounds opening.
+ */
+export function isCheckpointDue(cost: TailCost, settings: VolumeSettings): boolean {
+  if (cost.segments >= settings.checkpointSegmentsMaximum) return true;
+  if (cost.segments < settings.checkpointSegments) return false;
+  return cost.pages * cost.averagePageBytes * 8 <= cost.segments * segmentDataBytes;
+}
+
+/**
+ * Folds the log into the stored map, never looking at the live one: applies the entries of committed
+ * segments to the stored pages they touch, stores those and a new page table, and only then moves
+ * the manifest's head.
+ */
+export class Checkpointer {
+  private readonly context: CheckpointerContext;
+  private table: PageTable;
+  /** Committed segments that the checkpoint does not hold yet, in order. */
+  private readonly tail: SegmentEntries[];
+  /** Pages that the tail changes. */
+  private touched = new Set<number>();
+  private running: Promise<void> | undefined;
+  private cancelIdleTimer: (() => void) | undefined;
+  private stopped = false;
+  checkpointCount = 0;
+
+  constructor(context: CheckpointerContext, table: PageTable, tail: readonly SegmentEntries[]) {
+    this.context = context;
+    this.table = table;
+    this.tail = [...tail];
+    for (const { entries } of tail) touchedPages(entries, this.touched);
+  }
+
+  get pageTable(): PageTable {
+    return this.table;
+  }
+
+  get tailSegments(): number {
+    return this.tail.length;
+  }
+
+  /** A segment became committed, all before it being so. */
+  committed(segment: SegmentEntries): void {
+    this.tail.push(segment);
+    touchedPages(segment.entries, this.touched);
+    this.cancelIdleTimer?.();
+    if (this.stopped) return;
+    if (this.isDue()) this.start();
+    const { clock, settings } = this.context;
+    this.cancelIdleTimer = clock.after(settings.checkpointIdleMs, () => this.start());
+  }
+
+  private isDue(): boolean {
+    const { settings } = this.context;
+    const pages = this.touched.size;
+    const stored = this.table.size;
+    const averagePageBytes = stored === 0 ? typicalPageBytes : this.table.storedBytes / stored;
+    return isCheckpointDue({ segments: this.tail.length, pages, averagePageBytes }, settings);
+  }
+
+  private start(): void {
+    if (this.stopped || this.running !== undefined) return;
+    this.checkpoint().catch((error: unknown) => {
+      // The log is whole without it; the next one takes up what this one left.
+      this.context.log.warn('checkpoint not made', { error: String(error) });
+    });
+  }
+
+  /** Makes a checkpoint of all that is committed now; resolves when the manifest has it. */
+  async checkpoint(): Promise<void> {
+    while (this.running !== undefined) await this.running.catch(() => undefined);
+    if (this.tail.length === 0) return;
+    this.running = this.fold().finally(() => {
+      this.running = undefined;
+    });
+    await this.running;
+  }
+
+  private async fold(): Promise<void> {
+    const segments = [...this.tail];
+    const last = segments.at(-1) as SegmentEntries;
+    const at: LogPosition = { segment: last.segment, epoch: this.context.ownership.epoch };
+    const grouping = new PageGrouping(() => this.table.indices());
+    for (const segment of segments) {
+      grouping.add(segment);
+      await breathe(this.context.clock);
+    }
+    const changes = await this.storePages(at, grouping.pages);
+    const table = this.table.with(changes);
+    const { store, volumeId, ownership } = this.context;
+    const object = encodeCheckpoint(volumeId, at, table.references());
+    await store.put(checkpointKey(volumeId, at), [object]);
+    await ownership.update((manifest) => ({ ...manifest, head: at }));
+    this.table = table;
+    this.tail.splice(0, segments.length);
+    this.touched = new Set();
+    for (const { entries } of this.tail) touchedPages(entries, this.touched);
+    this.checkpointCount += 1;
+  }
+
+  /** Folds the pages batch by batch and stores them; returns where each is now. */
+  private async storePages(
+    at: LogPosition,
+    pages: ReadonlyMap<number, PageAssignments>,
+  ): Promise<Map<number, PageReference | undefined>> {
+    const changes = new Map<number, PageReference | undefined>();
+    const order = [...pages.keys()].sort((a, b) => a - b);
+    let part = 0;
+    let parts: Uint8Array[] = [];
+    let partBytes = 0;
+    const put = async (): Promise<void> => {
+      if (parts.length === 0) return;
+      await this.context.store.put(pagesKey(this.context.volumeId, at, part), parts);
+      part += 1;
+      parts = [];
+      partBytes = 0;
+    };
+    for (let from = 0; from < order.length; from += pagesPerJob) {
+      for (const folded of await this.foldBatch(order.slice(from, from + pagesPerJob), pages)) {
+        if (folded.stored === undefined) {
+          changes.set(folded.pageIndex, undefined);
+          continue;
+        }
+        changes.set(folded.pageIndex, {
+          pageIndex: folded.pageIndex,
+          ...at,
+          part,
+          offset: partBytes,
+          storedBytes: folded.stored.byteLength,
+          checksum: folded.checksum,
+          liveBlocks: folded.liveBlocks,
+        });
+        parts.push(folded.stored);
+        partBytes += folded.stored.byteLength;
+      }
+      if (partBytes >= pagesObjectBytes) await put();
+    }
+    await put();
+    return changes;
+  }
+
+  private async foldBatch(
+    pageIndices: readonly number[],
+    pages: ReadonlyMap<number, PageAssignments>,
+  ): Promise<FoldedPage[]> {
+    const changes = await Promise.all(
+      pageIndices.map(async (pageIndex): Promise<PageChange> => {
+        const page = pages.get(pageIndex) as PageAssignments;
+        const stored = page.keepsStored ? await this.table.readStored(pageIndex) : undefined;
+        return { pageIndex, stored, assignments: Uint32Array.from(page.list) };
+      }),
+    );
+    return this.context.workers.fold({ pages: changes });
+  }
+
+  /** Begins nothing more; resolves when nothing is under way. */
+  async stop(): Promise<void> {
+    this.stopped = true;
+    this.cancelIdleTimer?.();
+    await this.running?.catch(() => undefined);
+  }
+}

@@ -1,0 +1,81 @@
+import type { LocalDisk, LocalFile } from '../base/local-disk.ts';
+import { frameBytes } from '../format/geometry.ts';
+
+/** Writes under way above which further frames are not kept: the cache must not hold up reading. */
+const maximumWrites = 64;
+
+/**
+ * Frames on the local disk, as the store has them (compressed, verified when they are read): slots
+ * of 64 KiB, used in turn. What it holds is known only while the daemon runs; it begins empty.
+ */
+export class DiskCache {
+  private readonly file: LocalFile;
+  private readonly slotCount: number;
+  private readonly slotOf = new Map<number, number>();
+  private readonly frameOf: Float64Array;
+  private next = 0;
+  private writes = 0;
+  hits = 0;
+
+  private constructor(file: LocalFile, slotCount: number) {
+    this.file = file;
+    this.slotCount = slotCount;
+    this.frameOf = new Float64Array(slotCount).fill(-1);
+  }
+
+  /** `undefined` when there is to be none. */
+  static async open(disk: LocalDisk, path: string, bytes: number): Promise<DiskCache | undefined> {
+    await disk.remove(path);
+    const slotCount = Math.floor(bytes / frameBytes);
+    if (slotCount === 0) return undefined;
+    return new DiskCache(await disk.open(path, { create: true }), slotCount);
+  }
+
+  has(frame: number): boolean {
+    return this.slotOf.has(frame);
+  }
+
+  /** The stored bytes of a frame, or `undefined`. They are unverified. */
+  async read(frame: number, storedBytes: number): Promise<Uint8Array | undefined> {
+    const slot = this.slotOf.get(frame);
+    if (slot === undefined) return undefined;
+    const bytes = new Uint8Array(storedBytes);
+    try {
+      await this.file.read(bytes, slot * frameBytes);
+    } catch {
+      this.forget(frame);
+      return undefined;
+    }
+    if (this.slotOf.get(frame) !== slot) return undefined;
+    this.hits += 1;
+    return bytes;
+  }
+
+  /** Keeps a frame, unless the disk is behind. Nobody waits for it; a failure only means a miss. */
+  write(frame: number, stored: Uint8Array): void {
+    if (this.writes >= maximumWrites || this.slotOf.has(frame)) return;
+    const slot = this.next;
+    this.next = slot + 1 === this.slotCount ? 0 : slot + 1;
+    this.forget(this.frameOf[slot] as number);
+    this.frameOf[slot] = -1;
+    this.writes += 1;
+    this.file.write([stored], slot * frameBytes).then(
+      () => {
+        this.writes -= 1;
+        this.frameOf[slot] = frame;
+        this.slotOf.set(frame, slot);
+      },
+      () => {
+        this.writes -= 1;
+      },
+    );
+  }
+
+  forget(frame: number): void {
+    this.slotOf.delete(frame);
+  }
+
+  async close(): Promise<void> {
+    await this.file.close();
+  }
+}

@@ -1,0 +1,99 @@
+import type { LocalFile } from '../base/local-disk.ts';
+import { checksum, viewOf } from '../format/binary.ts';
+import { decodeEntry, entryKind, entryOffset } from '../format/entry.ts';
+import { blockBytes, segmentBlocks, segmentDataBytes, segmentEntries } from '../format/geometry.ts';
+import {
+  decodeJournalHeader,
+  type JournalHeader,
+  journalBlockPosition,
+  journalHeaderUsedBytes,
+  journalRecordsOffset,
+  recordBytes,
+  recordChecksum,
+  recordOffset,
+  recordSeed,
+} from '../format/journal-file.ts';
+
+/** The unbroken beginning of a segment that verified. */
+export interface VerifiedRecords {
+  readonly entryCount: number;
+  readonly blockCount: number;
+  readonly blockChecksums: Uint32Array;
+}
+
+/**
+ * Verifies records one after the other, each with its data, and stops at the first that fails: it
+ * and all after it were never made durable, or belong to an earlier use of the file.
+ */
+export function verifyRecords(
+  header: JournalHeader,
+  records: Uint8Array,
+  maximumCount: number,
+  data: Uint8Array,
+): VerifiedRecords {
+  const seed = recordSeed(header);
+  const view = viewOf(records);
+  const blockChecksums = new Uint32Array(segmentBlocks);
+  const sums = new Uint8Array(blockChecksums.buffer);
+  let blockCount = 0;
+  let ordinal = 0;
+  for (; ordinal < maximumCount; ordinal += 1) {
+    const at = ordinal * recordBytes;
+    if (view.getUint32(at + recordOffset.ordinal, true) !== ordinal) break;
+    const kind = view.getUint8(at);
+    if (kind !== entryKind.data) {
+      if (!passes(records, view, at, seed, new Uint8Array(0))) break;
+      continue;
+    }
+    const count = view.getUint32(at + entryOffset.count, true);
+    const firstIndex = view.getUint16(at + entryOffset.firstIndex, true);
+    // A stale record may say anything: only what can be true is looked at further.
+    if (firstIndex !== blockCount || firstIndex + count > data.byteLength / blockBytes) break;
+    for (let index = firstIndex; index < firstIndex + count; index += 1) {
+      const block = data.subarray(index * blockBytes, (index + 1) * blockBytes);
+      blockChecksums[index] = checksum(block);
+    }
+    const own = sums.subarray(firstIndex * 4, (firstIndex + count) * 4);
+    if (!passes(records, view, at, seed, own)) break;
+    blockCount += count;
+  }
+  return { entryCount: ordinal, blockCount, blockChecksums };
+}
+
+function passes(
+  records: Uint8Array,
+  view: DataView,
+  at: number,
+  seed: number,
+  blockChecksums: Uint8Array,
+): boolean {
+  const expected = view.getUint32(at + recordOffset.checksum, true);
+  if (recordChecksum(records, at, seed, blockChecksums) !== expected) return false;
+  decodeEntry(records, at);
+  return true;
+}
+
+/** A segment found in a journal file. */
+export interface ScannedSegment extends VerifiedRecords {
+  readonly header: JournalHeader;
+  readonly records: Uint8Array;
+}
+
+export async function readJournalHeader(file: LocalFile): Promise<JournalHeader | undefined> {
+  const start = new Uint8Array(journalHeaderUsedBytes);
+  await file.read(start, 0);
+  return decodeJournalHeader(start);
+}
+
+/** Reads the segment that a journal file holds, as far as it is whole. */
+export async function scanJournalFile(
+  file: LocalFile,
+  header: JournalHeader,
+): Promise<ScannedSegment> {
+  const records = new Uint8Array(segmentEntries * recordBytes);
+  const data = new Uint8Array(segmentDataBytes);
+  await file.read(records, journalRecordsOffset);
+  await file.read(data, journalBlockPosition(0));
+  const verified = verifyRecords(header, records, segmentEntries, data);
+  return { ...verified, header, records: records.slice(0, verified.entryCount * recordBytes) };
+}

@@ -1,0 +1,256 @@
+import type { Clock } from '../base/clock.ts';
+import type { LocalDisk } from '../base/local-disk.ts';
+import type { Log } from '../base/log.ts';
+import type { ObjectStore } from '../base/object-store.ts';
+import type { Random } from '../base/random.ts';
+import { StorageError } from '../base/errors.ts';
+import { decodeEntries, entryKind } from '../format/entry.ts';
+import { entryTableOf } from '../format/journal-file.ts';
+import { epochOfSegment } from '../format/manifest.ts';
+import { nowhere } from '../format/map-page.ts';
+import { loadStoredTail, readLocalState, type StoredTail, writeLocalState } from './attach.ts';
+import { BlockMap } from './block-map.ts';
+import { findVolumeId } from './catalog.ts';
+import { Checkpointer } from './checkpointer.ts';
+import { DiskCache } from './disk-cache.ts';
+import type { EngineWorkers } from './engine-workers.ts';
+import type { SegmentEntries } from './fold.ts';
+import { FrameCache } from './frame-cache.ts';
+import { FrameReader } from './frame-reader.ts';
+import { JournalFiles } from './journal-files.ts';
+import {
+  type RecoveredJournal,
+  recoverJournal,
+  reuseJournal,
+  setJournalAside,
+} from './journal-recovery.ts';
+import { closeEpoch, loadManifest, Ownership, type OwnershipContext } from './ownership.ts';
+import { PageTable } from './page-table.ts';
+import type { SegmentBuffer } from './segment-buffer.ts';
+import { SegmentLog } from './segment-log.ts';
+import type { VolumeSettings } from './settings.ts';
+import { Uploader } from './uploader.ts';
+import { VolumeReader } from './volume-reader.ts';
+import { VolumeWriter } from './volume-writer.ts';
+import { Volume, type VolumeParts } from './volume.ts';
+
+export interface OpenVolumeOptions {
+  readonly store: ObjectStore;
+  /** The state directory; a volume's journal lies under `volumes/<id>/` in it. */
+  readonly disk: LocalDisk;
+  readonly workers: EngineWorkers;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly name: string;
+  readonly settings: VolumeSettings;
+  /** Names the state directory: a volume that it holds can be attached again after a crash. */
+  readonly writerId: string;
+  /** For people: where the volume is attached. */
+  readonly host: string;
+}
+
+/** What was found in the store and the journal, and is now this writer's to go on from. */
+interface Attached {
+  readonly ownership: Ownership;
+  readonly tail: StoredTail;
+  readonly recovered: RecoveredJournal;
+  readonly cache: FrameCache;
+}
+
+/**
+ * Attaches a volume: takes the epoch, finds the unbroken log in the store and in the journal, closes
+ * the older epochs at its end, and serves. Errors: `not-found`, `held`, `corrupt`, those of the store.
+ */
+export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
+  const { store, settings, disk, name, log } = options;
+  const volumeId = await findVolumeId(store, name);
+  const directory = `volumes/${volumeId}`;
+  const startedMs = options.clock.monotonicMs();
+  const attached = await attach(options, volumeId, directory);
+  const { ownership, tail, recovered } = attached;
+  const table = await PageTable.load(store, volumeId, ownership.manifest.head);
+  const map = new BlockMap((pageIndex) => table.has(pageIndex));
+  for (const segment of tail.segments) replay(map, segment.segment, segment.entries);
+  for (const segment of recovered.segments) replay(map, segment.number, entriesOf(segment));
+  const diskCache = await DiskCache.open(disk, `${directory}/cache`, settings.diskCacheBytes);
+  const volume = assemble(options, attached, map, table, diskCache, directory);
+  log.info('volume attached', {
+    volume: name,
+    epoch: ownership.epoch,
+    storedTail: tail.segments.length,
+    recoveredSegments: recovered.segments.length,
+    tookMs: Math.round(options.clock.monotonicMs() - startedMs),
+  });
+  return volume;
+}
+
+async function attach(
+  options: OpenVolumeOptions,
+  volumeId: string,
+  directory: string,
+): Promise<Attached> {
+  const { store, disk, clock, settings, log } = options;
+  const statePath = `${directory}/state.json`;
+  const journalPath = `${directory}/journal`;
+  const context: OwnershipContext = options;
+  const loaded = await loadManifest(store, volumeId);
+  const before = await readLocalState(disk, statePath);
+  const ownership = await Ownership.take(context, loaded, {
+    id: options.writerId,
+    host: options.host,
+  });
+  const mayReplay =
+    before !== undefined && !before.clean && loaded.manifest.closedThrough < before.epoch;
+  if (before !== undefined && !before.clean && !mayReplay) {
+    await reportAside(options, journalPath, before.epoch);
+  }
+  await writeLocalState(disk, statePath, { epoch: ownership.epoch, clean: false });
+  const tail = await loadStoredTail(store, ownership.manifest, settings.getConcurrency);
+  const cache = new FrameCache(settings.cacheBytes);
+  const recovered = mayReplay
+    ? await recoverJournal({
+        disk,
+        directory: journalPath,
+        volumeId,
+        lastStored: tail.lastSegment,
+        cache,
+        log,
+        nowMs: clock.monotonicMs(),
+        wallMs: clock.wallMs(),
+      })
+    : { segments: [], free: await reuseJournal(disk, journalPath) };
+  await ownership.update((manifest) =>
+    closeEpoch(manifest, manifest.epoch - 1, tail.lastSegment, tail.openEpoch),
+  );
+  return { ownership, tail, recovered, cache };
+}
+
+async function reportAside(
+  options: OpenVolumeOptions,
+  journalPath: string,
+  epoch: number,
+): Promise<void> {
+  const { disk, log, name } = options;
+  if ((await disk.list(journalPath)).length === 0) return;
+  const target = await setJournalAside(disk, journalPath, epoch);
+  log.warn('another host wrote this volume since; the journal that was here is set aside', {
+    volume: name,
+    epoch,
+    path: target,
+  });
+}
+
+function replay(map: BlockMap, segment: number, entries: Uint8Array): void {
+  for (const { kind, firstBlock, count, firstIndex } of decodeEntries(entries)) {
+    if (kind === entryKind.data) map.assign(firstBlock, count, segment, firstIndex);
+    else {
+      const index = kind === entryKind.hole ? nowhere.hole : nowhere.zeroed;
+      map.assign(firstBlock, count, nowhere.segment, index);
+    }
+  }
+}
+
+function entriesOf(segment: SegmentBuffer): Uint8Array {
+  return entryTableOf(segment.recordTable, segment.entryCount);
+}
+
+/** Makes the parts and connects what each tells the others. */
+function assemble(
+  options: OpenVolumeOptions,
+  attached: Attached,
+  map: BlockMap,
+  table: PageTable,
+  diskCache: DiskCache | undefined,
+  directory: string,
+): Volume {
+  const { store, clock, random, log, workers, settings, disk } = options;
+  const { ownership, tail, recovered, cache } = attached;
+  const { id: volumeId, codec, durability } = ownership.manifest;
+  const { epoch } = ownership;
+  const used = recovered.segments.map((segment) => segment.file);
+  const files = new JournalFiles(
+    disk,
+    `${directory}/journal`,
+    settings.journalBytes,
+    used,
+    recovered.free,
+  );
+  const lastNumber = tail.lastSegment + recovered.segments.length;
+  const onFailure = (error: StorageError): void => volume.stopWriting(error);
+  const segments = new SegmentLog(
+    { clock, settings, volumeId, epoch, cache, files },
+    recovered.segments,
+    lastNumber,
+    (segment) => uploader.add(segment),
+    onFailure,
+  );
+  const frames = new FrameReader({
+    store,
+    clock,
+    volumeId,
+    cache,
+    diskCache,
+    journaled: segments.segments,
+    epochOf: (segment) => epochOfSegment(ownership.manifest, segment),
+  });
+  const checkpointer = new Checkpointer(
+    { store, clock, log, workers, settings, volumeId, ownership },
+    table,
+    tail.segments,
+  );
+  const uploader = new Uploader(
+    { store, clock, random, log, workers, settings, volumeId, epoch, codec },
+    tail.lastSegment,
+    {
+      onTable: (segment, frameTable) => frames.learnTable(segment, frameTable),
+      onCommitted: (segment) => {
+        const committed: SegmentEntries = {
+          segment: segment.number,
+          epoch,
+          entries: entriesOf(segment),
+        };
+        segments.committed(segment);
+        checkpointer.committed(committed);
+      },
+      onFailure,
+    },
+  );
+  const reader = new VolumeReader({
+    sizeBytes: () => ownership.manifest.sizeBytes,
+    map,
+    cache,
+    frames,
+    readaheadBytes: Math.min(settings.readaheadBytes, Math.floor(settings.cacheBytes / 4)),
+    readPage: (pageIndex) => checkpointer.pageTable.readPage(pageIndex),
+  });
+  const writer = new VolumeWriter({
+    map,
+    log: segments,
+    read: (offset, into) => reader.read(offset, into),
+    requireWritable: () => volume.requireWritable(),
+  });
+  const parts: VolumeParts = {
+    clock,
+    log,
+    disk,
+    statePath: `${directory}/state.json`,
+    ownership,
+    map,
+    cache,
+    diskCache,
+    frames,
+    files,
+    segments,
+    uploader,
+    checkpointer,
+    reader,
+    writer,
+    durability: settings.durability ?? durability,
+  };
+  const volume = new Volume(parts);
+  ownership.onLost = (error) => volume.lose(error);
+  ownership.startRenewing();
+  for (const segment of recovered.segments) uploader.add(segment);
+  return volume;
+}

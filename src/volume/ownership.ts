@@ -1,0 +1,239 @@
+import { assert } from '../base/assert.ts';
+import { type Clock, sleep } from '../base/clock.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { ObjectStore } from '../base/object-store.ts';
+import type { Random } from '../base/random.ts';
+import { bytesToHex } from '../format/binary.ts';
+import { decodeManifest, encodeManifest, type Manifest } from '../format/manifest.ts';
+import { manifestKey } from '../format/names.ts';
+import type { VolumeSettings } from './settings.ts';
+
+export interface OwnershipContext {
+  readonly store: ObjectStore;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly settings: VolumeSettings;
+}
+
+export interface LoadedManifest {
+  readonly manifest: Manifest;
+  readonly version: string;
+}
+
+export async function loadManifest(store: ObjectStore, volumeId: string): Promise<LoadedManifest> {
+  const found = await store.load(manifestKey(volumeId));
+  if (found === undefined) {
+    throw new StorageError(
+      'corrupt',
+      `The manifest of volume ${volumeId} is missing from ${store.url}; it is never taken for an empty volume.`,
+    );
+  }
+  const manifest = decodeManifest(found.value);
+  if (manifest.id !== volumeId)
+    throw new StorageError(
+      'corrupt',
+      `The manifest of volume ${volumeId} is that of ${manifest.id}.`,
+    );
+  return { manifest, version: found.version };
+}
+
+export function heldError(manifest: Manifest): StorageError {
+  const writer = manifest.writer;
+  assert(writer !== undefined, 'a volume without a writer is held by nobody');
+  return new StorageError(
+    'held',
+    `Volume ${manifest.name} is attached on ${writer.host} (epoch ${manifest.epoch}). Stop the daemon there; it gives the volume up when it ends.`,
+  );
+}
+
+/**
+ * A writer's hold on a volume: the manifest as it last saw it, and the only way to change it. All
+ * changes go one after the other, each by compare-and-swap, each with a nonce, so that one whose
+ * answer was lost is recognised and one that another host made is never overwritten.
+ */
+export class Ownership {
+  private readonly context: OwnershipContext;
+  private readonly writerId: string;
+  private current: LoadedManifest;
+  private chain: Promise<unknown> = Promise.resolve();
+  private cancelRenewal: (() => void) | undefined;
+  private lastChangeMs: number;
+  private released = false;
+  /** Called once, when another host has taken the volume. */
+  onLost: (error: StorageError) => void = () => undefined;
+
+  private constructor(context: OwnershipContext, writerId: string, current: LoadedManifest) {
+    this.context = context;
+    this.writerId = writerId;
+    this.current = current;
+    this.lastChangeMs = context.clock.monotonicMs();
+  }
+
+  /** Begins a new epoch. `held` when another writer has the volume. */
+  static async take(
+    context: OwnershipContext,
+    loaded: LoadedManifest,
+    writer: { readonly id: string; readonly host: string },
+  ): Promise<Ownership> {
+    const { manifest } = loaded;
+    if (manifest.writer !== undefined && manifest.writer.id !== writer.id)
+      throw heldError(manifest);
+    const ownership = new Ownership(context, writer.id, loaded);
+    const lease = (manifest.writer?.lease ?? 0) + 1;
+    await ownership.swap({
+      ...manifest,
+      epoch: manifest.epoch + 1,
+      writer: { ...writer, lease },
+    });
+    return ownership;
+  }
+
+  get manifest(): Manifest {
+    return this.current.manifest;
+  }
+
+  get epoch(): number {
+    return this.current.manifest.epoch;
+  }
+
+  /** Changes the manifest; `change` sees it as it is then. `lost-ownership` when it is another's. */
+  update(change: (manifest: Manifest) => Manifest): Promise<void> {
+    return this.inTurn(async () => {
+      const changed = change(this.current.manifest);
+      const writer = changed.writer;
+      const renewed = writer === undefined ? undefined : { ...writer, lease: writer.lease + 1 };
+      await this.swap({ ...changed, writer: renewed });
+    });
+  }
+
+  /** Asks the store whether the volume is still ours: the promise of `store` durability. */
+  confirm(): Promise<void> {
+    return this.inTurn(async () => {
+      const { manifest } = await loadManifest(this.context.store, this.manifest.id);
+      this.requireOurs(manifest);
+    });
+  }
+
+  /** Gives the volume up; the epoch is closed at `lastSegment`. */
+  async release(lastSegment: number): Promise<void> {
+    this.stopRenewing();
+    await this.update((manifest) => ({
+      ...closeEpoch(manifest, manifest.epoch, lastSegment),
+      writer: undefined,
+    }));
+    this.released = true;
+  }
+
+  private inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const next = this.chain.then(action);
+    this.chain = next.catch(() => undefined);
+    return next;
+  }
+
+  /** One compare-and-swap, decided even when its answer is lost; retried while the store is away. */
+  private async swap(changed: Omit<Manifest, 'nonce'>): Promise<void> {
+    const { store, clock, random, log, settings } = this.context;
+    const key = manifestKey(changed.id);
+    let waitMs = settings.retryMinimumMs;
+    for (;;) {
+      const manifest = { ...changed, nonce: bytesToHex(random.bytes(16)) };
+      try {
+        const version = await store.swap(key, this.current.version, encodeManifest(manifest));
+        if (version !== undefined) {
+          this.current = { manifest, version };
+          this.lastChangeMs = clock.monotonicMs();
+          return;
+        }
+        const found = await loadManifest(store, changed.id);
+        if (found.manifest.nonce === manifest.nonce) {
+          this.current = found;
+          return;
+        }
+        this.requireOurs(found.manifest);
+        throw this.lost(found.manifest);
+      } catch (error) {
+        if (!isStorageError(error) || error.class !== 'retry') throw error;
+        const settled = await this.wasDone(manifest);
+        if (settled) return;
+        log.warn('manifest not changed yet, trying again', { error: error.message });
+        await sleep(clock, waitMs * (0.5 + random.fraction()));
+        waitMs = Math.min(settings.retryMaximumMs, waitMs * 2);
+      }
+    }
+  }
+
+  /** Whether a swap whose answer was lost was done all the same. */
+  private async wasDone(tried: Manifest): Promise<boolean> {
+    try {
+      const found = await loadManifest(this.context.store, tried.id);
+      if (found.manifest.nonce === tried.nonce) {
+        this.current = found;
+        this.lastChangeMs = this.context.clock.monotonicMs();
+        return true;
+      }
+      if (found.manifest.nonce !== this.current.manifest.nonce) throw this.lost(found.manifest);
+      return false;
+    } catch (error) {
+      if (isStorageError(error) && error.class === 'retry') return false;
+      throw error;
+    }
+  }
+
+  private requireOurs(found: Manifest): void {
+    if (found.epoch !== this.epoch || found.writer?.id !== this.writerId) throw this.lost(found);
+  }
+
+  private lost(found: Manifest): StorageError {
+    const by = found.writer === undefined ? 'another host' : found.writer.host;
+    const error = new StorageError(
+      'lost-ownership',
+      `Volume ${found.name} was taken by ${by} (epoch ${found.epoch}, this was epoch ${this.epoch}); this host has stopped answering for it.`,
+    );
+    this.stopRenewing();
+    this.onLost(error);
+    return error;
+  }
+
+  /** Keeps the lease alive: whoever watches sees its counter change. */
+  startRenewing(): void {
+    const { clock, settings } = this.context;
+    const tick = (): void => {
+      if (this.released) return;
+      const sinceMs = clock.monotonicMs() - this.lastChangeMs;
+      const dueMs = settings.leaseRenewMs - sinceMs;
+      if (dueMs > 1) {
+        this.cancelRenewal = clock.after(dueMs, tick);
+        return;
+      }
+      this.cancelRenewal = clock.after(settings.leaseRenewMs, tick);
+      this.update((manifest) => manifest).catch((error: unknown) => {
+        this.context.log.error('lease not renewed', { error: String(error) });
+      });
+    };
+    this.cancelRenewal = clock.after(settings.leaseRenewMs, tick);
+  }
+
+  stopRenewing(): void {
+    this.cancelRenewal?.();
+    this.cancelRenewal = undefined;
+    this.released = true;
+  }
+}
+
+/** Says that epochs up to `epoch` end at `lastSegment`, of which `writtenBy` wrote the last ones. */
+export function closeEpoch(
+  manifest: Manifest,
+  epoch: number,
+  lastSegment: number,
+  writtenBy = epoch,
+): Manifest {
+  const before = manifest.tenures.at(-1)?.lastSegment ?? 0;
+  assert(lastSegment >= before, 'a tenure ends where or after the one before it did');
+  const tenures =
+    lastSegment === before
+      ? manifest.tenures
+      : [...manifest.tenures, { epoch: writtenBy, lastSegment }];
+  return { ...manifest, closedThrough: epoch, tenures };
+}

@@ -1,0 +1,96 @@
+import type { ObjectStore } from '../base/object-store.ts';
+import { checksum, corrupt } from '../format/binary.ts';
+import { decodeCheckpoint, type PageReference } from '../format/checkpoint-object.ts';
+import { decodePage } from '../format/map-page.ts';
+import { checkpointKey, type LogPosition, pagesKey } from '../format/names.ts';
+import { aboutObject } from './frame-reader.ts';
+import { MapPage } from './map-page.ts';
+
+/** Where the pages of the map are in the store, as of one checkpoint. */
+export class PageTable {
+  private readonly store: ObjectStore;
+  private readonly volumeId: string;
+  private readonly pages: Map<number, PageReference>;
+
+  constructor(store: ObjectStore, volumeId: string, pages: Iterable<PageReference>) {
+    this.store = store;
+    this.volumeId = volumeId;
+    this.pages = new Map([...pages].map((page) => [page.pageIndex, page]));
+  }
+
+  static async load(
+    store: ObjectStore,
+    volumeId: string,
+    head: LogPosition | undefined,
+  ): Promise<PageTable> {
+    if (head === undefined) return new PageTable(store, volumeId, []);
+    const key = checkpointKey(volumeId, head);
+    try {
+      const pages = decodeCheckpoint(await store.get(key), volumeId, head);
+      return new PageTable(store, volumeId, pages);
+    } catch (error) {
+      throw aboutObject(error, key);
+    }
+  }
+
+  get size(): number {
+    return this.pages.size;
+  }
+
+  has(pageIndex: number): boolean {
+    return this.pages.has(pageIndex);
+  }
+
+  indices(): Iterable<number> {
+    return this.pages.keys();
+  }
+
+  references(): PageReference[] {
+    return [...this.pages.values()].sort((a, b) => a.pageIndex - b.pageIndex);
+  }
+
+  /** Blocks of the volume that are in a segment. */
+  get liveBlocks(): number {
+    let blocks = 0;
+    for (const page of this.pages.values()) blocks += page.liveBlocks;
+    return blocks;
+  }
+
+  /** Bytes of all pages as stored. */
+  get storedBytes(): number {
+    let bytes = 0;
+    for (const page of this.pages.values()) bytes += page.storedBytes;
+    return bytes;
+  }
+
+  /** The stored bytes of a page, verified; `undefined` when it is one hole. */
+  async readStored(pageIndex: number): Promise<Uint8Array | undefined> {
+    const page = this.pages.get(pageIndex);
+    if (page === undefined) return undefined;
+    const key = pagesKey(this.volumeId, page, page.part);
+    try {
+      const range = { offset: page.offset, lengthBytes: page.storedBytes };
+      const bytes = await this.store.get(key, range);
+      if (checksum(bytes) !== page.checksum)
+        throw corrupt(`map page ${pageIndex} fails its checksum`);
+      return bytes;
+    } catch (error) {
+      throw aboutObject(error, key);
+    }
+  }
+
+  async readPage(pageIndex: number): Promise<MapPage | undefined> {
+    const stored = await this.readStored(pageIndex);
+    return stored === undefined ? undefined : MapPage.fromRuns(decodePage(stored));
+  }
+
+  /** The table after some pages were replaced (`undefined`: became one hole). */
+  with(changes: ReadonlyMap<number, PageReference | undefined>): PageTable {
+    const pages = new Map(this.pages);
+    for (const [pageIndex, page] of changes) {
+      if (page === undefined) pages.delete(pageIndex);
+      else pages.set(pageIndex, page);
+    }
+    return new PageTable(this.store, this.volumeId, pages.values());
+  }
+}

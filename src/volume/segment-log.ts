@@ -1,0 +1,170 @@
+import { assert } from '../base/assert.ts';
+import type { Clock } from '../base/clock.ts';
+import { StorageError } from '../base/errors.ts';
+import type { EntryKind } from '../format/entry.ts';
+import { blockBytes } from '../format/geometry.ts';
+import { Journal } from './journal.ts';
+import type { JournalFiles } from './journal-files.ts';
+import type { FrameCache } from './frame-cache.ts';
+import { SegmentBuffer } from './segment-buffer.ts';
+import type { VolumeSettings } from './settings.ts';
+
+export interface SegmentLogContext {
+  readonly clock: Clock;
+  readonly settings: VolumeSettings;
+  readonly volumeId: string;
+  readonly epoch: number;
+  readonly cache: FrameCache;
+  readonly files: JournalFiles;
+}
+
+/** Where a write's blocks went: `count` of them at `firstIndex` of `segment`; 0 when none fitted. */
+export interface Appended {
+  count: number;
+  segment: number;
+  firstIndex: number;
+}
+
+/**
+ * The log's growing end: the open segment, and the sealed ones that are not yet in the store.
+ * Appending never waits; what cannot be taken now is said, and `room` tells when to try again.
+ */
+export class SegmentLog {
+  readonly journal: Journal;
+  /** Every segment that is not yet committed, by number. */
+  readonly segments = new Map<number, SegmentBuffer>();
+  private readonly context: SegmentLogContext;
+  private open: SegmentBuffer | undefined;
+  private nextNumber: number;
+  private lastEntryCount: number;
+  private cancelSealTimer: (() => void) | undefined;
+  private readonly result: Appended = { count: 0, segment: 0, firstIndex: 0 };
+
+  /** `lastNumber` and its entry count: of the newest segment there is, recovered or stored. */
+  constructor(
+    context: SegmentLogContext,
+    recovered: readonly SegmentBuffer[],
+    lastNumber: number,
+    onSealed: (segment: SegmentBuffer) => void,
+    onFailure: (error: StorageError) => void,
+  ) {
+    this.context = context;
+    this.nextNumber = lastNumber + 1;
+    this.lastEntryCount = recovered.at(-1)?.entryCount ?? 0;
+    for (const segment of recovered) this.segments.set(segment.number, segment);
+    this.journal = new Journal(context.clock, context.settings, onSealed, onFailure);
+    context.files.prepare();
+  }
+
+  /** Appends as many of `count` blocks as one segment takes; the result is valid until the next call. */
+  append(firstBlock: number, count: number, from: Uint8Array, at: number): Appended {
+    const { result } = this;
+    result.count = 0;
+    const segment = this.openSegment();
+    if (segment === undefined) return result;
+    result.segment = segment.number;
+    result.firstIndex = segment.blockCount;
+    result.count = segment.appendData(firstBlock, count, from, at);
+    if (result.count > 0) this.journal.appended(result.count * blockBytes);
+    if (segment.isFull) this.seal();
+    return result;
+  }
+
+  /** Appends an entry of zeroes; false when that cannot be done now. */
+  appendZero(kind: EntryKind, firstBlock: number, count: number): boolean {
+    const segment = this.openSegment();
+    if (segment === undefined) return false;
+    const done = segment.appendZero(kind, firstBlock, count);
+    assert(done, 'an open segment is never full');
+    this.journal.appended(blockBytes);
+    if (segment.isFull) this.seal();
+    return true;
+  }
+
+  private openSegment(): SegmentBuffer | undefined {
+    if (this.open !== undefined) return this.open;
+    const { context } = this;
+    // With a slot to be had the first append succeeds: no segment is ever sealed empty.
+    if (context.cache.unpinnedCount === 0) return undefined;
+    const file = context.files.take();
+    if (file === undefined) return undefined;
+    assert(this.nextNumber < 2 ** 32, 'segment numbers are 32 bits');
+    const header = {
+      volumeId: context.volumeId,
+      epoch: context.epoch,
+      segment: this.nextNumber,
+      previousEntries: this.lastEntryCount,
+    };
+    this.nextNumber += 1;
+    const segment = new SegmentBuffer(header, file, context.cache, context.clock.monotonicMs());
+    this.open = segment;
+    this.segments.set(segment.number, segment);
+    this.journal.begin(segment);
+    this.cancelSealTimer = context.clock.after(context.settings.uploadIntervalMs, () =>
+      this.seal(),
+    );
+    return segment;
+  }
+
+  /** Ends the open segment, if there is one; it is uploaded as soon as its file has it all. */
+  seal(): void {
+    const segment = this.open;
+    if (segment === undefined) return;
+    assert(segment.entryCount > 0, 'a sealed segment says something');
+    this.cancelSealTimer?.();
+    this.open = undefined;
+    this.lastEntryCount = segment.entryCount;
+    segment.seal(this.context.clock.wallMs());
+    this.journal.sealed(segment);
+  }
+
+  /**
+   * Resolves when it is worth trying to append again. `no-space` when no journal file can be made
+   * and none is in use that would become free.
+   */
+  async room(): Promise<void> {
+    const { files, cache } = this.context;
+    if (this.open !== undefined || cache.unpinnedCount === 0) {
+      await cache.whenUnpinned();
+      return;
+    }
+    if (files.failure !== undefined && files.usedCount === 0) throw files.failure;
+    await files.whenChanged();
+    if (files.failure !== undefined && files.usedCount === 0) throw files.failure;
+  }
+
+  /** As `Journal.flush` for all that has been appended. */
+  flushLocal(): Promise<void> | undefined {
+    const newest = this.open ?? this.segments.get(this.nextNumber - 1);
+    return newest === undefined ? undefined : this.journal.flush(newest, newest.entryCount);
+  }
+
+  /** Number of the newest segment with data in it, open or sealed; 0 when none was ever written. */
+  get lastNumber(): number {
+    return this.nextNumber - 1;
+  }
+
+  /** No timer of this log fires any more. */
+  stop(): void {
+    this.cancelSealTimer?.();
+  }
+
+  /** The segment is in the store, and so are all before it. */
+  committed(segment: SegmentBuffer): void {
+    this.journal.uploaded(segment);
+    this.segments.delete(segment.number);
+    this.context.files.release(segment.file);
+  }
+
+  get dirtyBytes(): number {
+    let bytes = 0;
+    for (const segment of this.segments.values()) bytes += segment.blockCount * blockBytes;
+    return bytes;
+  }
+
+  /** Monotonic time at which the oldest data that is not in the store was written. */
+  get oldestDirtyMs(): number | undefined {
+    for (const segment of this.segments.values()) return segment.openedMs;
+    return undefined;
+  }
+}

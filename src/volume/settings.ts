@@ -1,0 +1,57 @@
+import type { Durability } from '../format/manifest.ts';
+
+/** The limits and choices of an attached volume. Bytes and milliseconds, as the names say. */
+export interface VolumeSettings {
+  /** RAM for frames: what is not in the journal yet, and what was read or written lately. */
+  readonly cacheBytes: number;
+  /** Local disk for frames that were fetched from the store; 0 for none. */
+  readonly diskCacheBytes: number;
+  /** Local disk for what is not in the store yet. Writes wait when it is full. */
+  readonly journalBytes: number;
+  /** How long data may stay in an open segment before it is uploaded. */
+  readonly uploadIntervalMs: number;
+  /** Segments that are packed and uploaded at once. */
+  readonly putConcurrency: number;
+  /** Requests for reading that run at once. */
+  readonly getConcurrency: number;
+  /** How far ahead of a sequential reader the store is read; 0 for not at all. */
+  readonly readaheadBytes: number;
+  /** How long written data may wait before it goes to the journal file, where no flush asks. */
+  readonly journalDelayMs: number;
+  /** Bytes that go to the journal file without waiting for that. */
+  readonly journalBatchBytes: number;
+  /** Segments in the store after which a checkpoint is worth its cost. */
+  readonly checkpointSegments: number;
+  /** Segments after which there is a checkpoint whatever it costs; bounds the work of opening. */
+  readonly checkpointSegmentsMaximum: number;
+  /** How long after the last upload an idle volume makes a checkpoint. */
+  readonly checkpointIdleMs: number;
+  /** How often the writer changes its lease counter. */
+  readonly leaseRenewMs: number;
+  /** How long a failed upload waits before it is tried again, at first and at most. */
+  readonly retryMinimumMs: number;
+  readonly retryMaximumMs: number;
+  /** Overrides what the manifest says. */
+  readonly durability: Durability | undefined;
+}
+
+const mebibyte = 2 ** 20;
+
+export const defaultVolumeSettings: VolumeSettings = {
+  cacheBytes: 256 * mebibyte,
+  diskCacheBytes: 1024 * mebibyte,
+  journalBytes: 1024 * mebibyte,
+  uploadIntervalMs: 5000,
+  putConcurrency: 4,
+  getConcurrency: 16,
+  readaheadBytes: 32 * mebibyte,
+  journalDelayMs: 2,
+  journalBatchBytes: 512 * 1024,
+  checkpointSegments: 32,
+  checkpointSegmentsMaximum: 512,
+  checkpointIdleMs: 30_000,
+  leaseRenewMs: 40_000,
+  retryMinimumMs: 200,
+  retryMaximumMs: 10_000,
+  durability: undefined,
+};

@@ -1,0 +1,152 @@
+import { type Clock, sleep } from '../base/clock.ts';
+import { isStorageError, type StorageError, toStorageError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { ObjectStore } from '../base/object-store.ts';
+import type { Random } from '../base/random.ts';
+import type { Codec } from '../format/compression.ts';
+import { segmentKey } from '../format/names.ts';
+import type { FrameTable } from '../format/segment-object.ts';
+import type { EngineWorkers } from './engine-workers.ts';
+import type { SegmentBuffer } from './segment-buffer.ts';
+import type { VolumeSettings } from './settings.ts';
+
+export interface UploaderContext {
+  readonly store: ObjectStore;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly workers: EngineWorkers;
+  readonly settings: VolumeSettings;
+  readonly volumeId: string;
+  readonly epoch: number;
+  readonly codec: Codec;
+}
+
+/**
+ * Packs sealed segments and puts them into the store, several at once, each until it is there. They
+ * become committed in order: `committed` is the highest below which none is missing.
+ */
+export class Uploader {
+  private readonly context: UploaderContext;
+  private readonly queue: SegmentBuffer[] = [];
+  private readonly stored = new Map<number, SegmentBuffer>();
+  private readonly onTable: (segment: number, table: FrameTable) => void;
+  private readonly onCommitted: (segment: SegmentBuffer) => void;
+  private readonly onFailure: (error: StorageError) => void;
+  private readonly waiters: {
+    number: number;
+    resolve: () => void;
+    reject: (e: StorageError) => void;
+  }[] = [];
+  private active = 0;
+  private stopped: StorageError | undefined;
+  committed: number;
+  uploadedBytes = 0;
+  uploadedSegments = 0;
+
+  constructor(
+    context: UploaderContext,
+    committed: number,
+    events: {
+      onTable: (segment: number, table: FrameTable) => void;
+      onCommitted: (segment: SegmentBuffer) => void;
+      onFailure: (error: StorageError) => void;
+    },
+  ) {
+    this.context = context;
+    this.committed = committed;
+    this.onTable = events.onTable;
+    this.onCommitted = events.onCommitted;
+    this.onFailure = events.onFailure;
+  }
+
+  add(segment: SegmentBuffer): void {
+    this.queue.push(segment);
+    this.next();
+  }
+
+  /** Resolves when segment `number` and all before it are in the store. */
+  whenCommitted(number: number): Promise<void> {
+    if (this.stopped !== undefined) return Promise.reject(this.stopped);
+    if (this.committed >= number) return Promise.resolve();
+    return new Promise((resolve, reject) => this.waiters.push({ number, resolve, reject }));
+  }
+
+  private next(): void {
+    while (this.active < this.context.settings.putConcurrency && this.stopped === undefined) {
+      const segment = this.queue.shift();
+      if (segment === undefined) return;
+      this.active += 1;
+      this.upload(segment).then(
+        () => {
+          this.active -= 1;
+          this.next();
+        },
+        (error: unknown) => {
+          this.active -= 1;
+          this.stop(toStorageError(error));
+          this.onFailure(toStorageError(error));
+        },
+      );
+    }
+  }
+
+  private async upload(segment: SegmentBuffer): Promise<void> {
+    const { workers, volumeId, epoch, codec } = this.context;
+    const at = { segment: segment.number, epoch };
+    const packed = await workers.pack({
+      path: segment.file.path,
+      header: segment.header,
+      at,
+      entryCount: segment.entryCount,
+      blockCount: segment.blockCount,
+      sealedMs: segment.sealedMs,
+      codec,
+    });
+    await this.putUntilDone(segmentKey(volumeId, at), packed.body);
+    if (this.stopped !== undefined) return;
+    this.uploadedBytes += packed.body.byteLength;
+    this.uploadedSegments += 1;
+    this.onTable(segment.number, packed.frames);
+    this.stored.set(segment.number, segment);
+    this.advance();
+  }
+
+  private async putUntilDone(key: string, body: Uint8Array): Promise<void> {
+    const { store, clock, random, log, settings } = this.context;
+    let waitMs = settings.retryMinimumMs;
+    while (this.stopped === undefined) {
+      try {
+        await store.put(key, [body]);
+        return;
+      } catch (error) {
+        // A store that refuses today may be repaired: the data stays in the journal until it is.
+        if (!isStorageError(error)) throw error;
+        log.warn('segment not uploaded yet, trying again', { key, error: error.message });
+        await sleep(clock, waitMs * (0.5 + random.fraction()));
+        waitMs = Math.min(settings.retryMaximumMs, waitMs * 2);
+      }
+    }
+  }
+
+  private advance(): void {
+    for (;;) {
+      const segment = this.stored.get(this.committed + 1);
+      if (segment === undefined) break;
+      this.stored.delete(segment.number);
+      this.committed = segment.number;
+      this.onCommitted(segment);
+    }
+    const waiting = this.waiters.splice(0);
+    for (const waiter of waiting) {
+      if (waiter.number <= this.committed) waiter.resolve();
+      else this.waiters.push(waiter);
+    }
+  }
+
+  /** Begins nothing more and tells whoever waits why. */
+  stop(reason: StorageError): void {
+    this.stopped ??= reason;
+    for (const waiter of this.waiters.splice(0)) waiter.reject(this.stopped);
+  }
+}

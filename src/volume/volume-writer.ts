@@ -1,0 +1,161 @@
+import { type EntryKind, entryKind } from '../format/entry.ts';
+import { blockBytes } from '../format/geometry.ts';
+import { nowhere } from '../format/map-page.ts';
+import type { BlockMap } from './block-map.ts';
+import type { SegmentLog } from './segment-log.ts';
+
+export interface VolumeWriterContext {
+  readonly map: BlockMap;
+  readonly log: SegmentLog;
+  /** Reads volume bytes, for writes of less than a block. */
+  read(offset: number, into: Uint8Array): Promise<void> | undefined;
+  /** Throws when the volume can no longer be written. */
+  requireWritable(): void;
+}
+
+/**
+ * Puts writes into the log and the map, in one step that nothing comes between. What the log cannot
+ * take waits its turn: nothing is refused because the journal is full.
+ */
+export class VolumeWriter {
+  private readonly context: VolumeWriterContext;
+  private waiting = 0;
+
+  constructor(context: VolumeWriterContext) {
+    this.context = context;
+  }
+
+  write(offset: number, from: Uint8Array): Promise<void> | undefined {
+    if (offset % blockBytes !== 0 || from.byteLength % blockBytes !== 0) {
+      return this.writeUnaligned(offset, from);
+    }
+    const firstBlock = offset / blockBytes;
+    const count = from.byteLength / blockBytes;
+    // Who came first goes first: a full journal must not starve the writer that waits longest.
+    const done = this.waiting > 0 ? 0 : this.appendSome(firstBlock, count, from, 0);
+    return done === count ? undefined : this.appendRest(firstBlock, count, from, 0, done);
+  }
+
+  /** Appends what the log takes now; returns the blocks done. */
+  private appendSome(firstBlock: number, count: number, from: Uint8Array, at: number): number {
+    const { map, log } = this.context;
+    let done = 0;
+    while (done < count) {
+      const appended = log.append(firstBlock + done, count - done, from, at + done * blockBytes);
+      if (appended.count === 0) return done;
+      map.assign(firstBlock + done, appended.count, appended.segment, appended.firstIndex);
+      done += appended.count;
+    }
+    return done;
+  }
+
+  private async appendRest(
+    firstBlock: number,
+    count: number,
+    from: Uint8Array,
+    at: number,
+    alreadyDone: number,
+  ): Promise<void> {
+    let done = alreadyDone;
+    await this.whenRoom(() => {
+      done += this.appendSome(firstBlock + done, count - done, from, at + done * blockBytes);
+      return done === count;
+    });
+  }
+
+  /** Tries `attempt` until it says that it is done, each time the log may have room again. */
+  private async whenRoom(attempt: () => boolean): Promise<void> {
+    this.waiting += 1;
+    try {
+      for (;;) {
+        await this.context.log.room();
+        this.context.requireWritable();
+        if (attempt()) return;
+      }
+    } finally {
+      this.waiting -= 1;
+    }
+  }
+
+  /** Zeroes whole blocks. */
+  zeroBlocks(kind: EntryKind, firstBlock: number, count: number): Promise<void> | undefined {
+    const attempt = (): boolean => {
+      if (!this.context.log.appendZero(kind, firstBlock, count)) return false;
+      const index = kind === entryKind.hole ? nowhere.hole : nowhere.zeroed;
+      this.context.map.assign(firstBlock, count, nowhere.segment, index);
+      return true;
+    };
+    if (this.waiting === 0 && attempt()) return undefined;
+    return this.whenRoom(attempt);
+  }
+
+  /** Zeroes any range: whole blocks by an entry, the pieces at its ends by writing zeroes. */
+  zero(kind: EntryKind, offset: number, lengthBytes: number): Promise<void> | undefined {
+    const end = offset + lengthBytes;
+    const firstWhole = Math.ceil(offset / blockBytes);
+    const endWhole = Math.floor(end / blockBytes);
+    if (offset % blockBytes === 0 && end % blockBytes === 0) {
+      return this.zeroBlocks(kind, firstWhole, endWhole - firstWhole);
+    }
+    return this.zeroUnaligned(kind, offset, end, firstWhole, endWhole);
+  }
+
+  private async zeroUnaligned(
+    kind: EntryKind,
+    offset: number,
+    end: number,
+    firstWhole: number,
+    endWhole: number,
+  ): Promise<void> {
+    if (firstWhole > endWhole) {
+      await this.patch(endWhole, offset - endWhole * blockBytes, new Uint8Array(end - offset));
+      return;
+    }
+    const head = firstWhole * blockBytes - offset;
+    const tail = end - endWhole * blockBytes;
+    if (head > 0) await this.patch(firstWhole - 1, blockBytes - head, new Uint8Array(head));
+    if (firstWhole < endWhole) await this.zeroBlocks(kind, firstWhole, endWhole - firstWhole);
+    if (tail > 0) await this.patch(endWhole, 0, new Uint8Array(tail));
+  }
+
+  private async writeUnaligned(offset: number, from: Uint8Array): Promise<void> {
+    let done = 0;
+    while (done < from.byteLength) {
+      const position = offset + done;
+      const block = Math.floor(position / blockBytes);
+      const within = position - block * blockBytes;
+      const rest = from.byteLength - done;
+      if (within === 0 && rest >= blockBytes) {
+        const whole = rest - (rest % blockBytes);
+        await this.write(position, from.subarray(done, done + whole));
+        done += whole;
+        continue;
+      }
+      const part = Math.min(rest, blockBytes - within);
+      await this.patch(block, within, from.subarray(done, done + part));
+      done += part;
+    }
+  }
+
+  /**
+   * Replaces part of a block. Between reading the block and appending the new one others may write
+   * it; then its place has changed, and the patch is made again on what is there now. Two patches
+   * of one block therefore both stay.
+   */
+  private async patch(block: number, within: number, bytes: Uint8Array): Promise<void> {
+    const whole = new Uint8Array(blockBytes);
+    const before = { segment: 0, index: 0, count: 0 };
+    const after = { segment: 0, index: 0, count: 0 };
+    const { map, log } = this.context;
+    for (;;) {
+      map.find(block, 1, before);
+      await this.context.read(block * blockBytes, whole);
+      this.context.requireWritable();
+      map.find(block, 1, after);
+      if (before.segment !== after.segment || before.index !== after.index) continue;
+      whole.set(bytes, within);
+      if (this.appendSome(block, 1, whole, 0) === 1) return;
+      await log.room();
+    }
+  }
+}

@@ -1,0 +1,241 @@
+import type { BlockDevice, Done, Extent, WriteOptions, ZeroOptions } from '../base/block-device.ts';
+import type { Clock } from '../base/clock.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
+import type { LocalDisk } from '../base/local-disk.ts';
+import type { Log } from '../base/log.ts';
+import { entryKind } from '../format/entry.ts';
+import { blockBytes } from '../format/geometry.ts';
+import type { Durability } from '../format/manifest.ts';
+import { writeLocalState } from './attach.ts';
+import type { BlockMap } from './block-map.ts';
+import type { Checkpointer } from './checkpointer.ts';
+import type { DiskCache } from './disk-cache.ts';
+import type { FrameCache } from './frame-cache.ts';
+import type { FrameReader } from './frame-reader.ts';
+import type { JournalFiles } from './journal-files.ts';
+import type { Ownership } from './ownership.ts';
+import type { SegmentLog } from './segment-log.ts';
+import type { Uploader } from './uploader.ts';
+import type { VolumeReader } from './volume-reader.ts';
+import type { VolumeWriter } from './volume-writer.ts';
+
+/** The parts of an attached volume, wired by `openVolume`. */
+export interface VolumeParts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly disk: LocalDisk;
+  readonly statePath: string;
+  readonly ownership: Ownership;
+  readonly map: BlockMap;
+  readonly cache: FrameCache;
+  readonly diskCache: DiskCache | undefined;
+  readonly frames: FrameReader;
+  readonly files: JournalFiles;
+  readonly segments: SegmentLog;
+  readonly uploader: Uploader;
+  readonly checkpointer: Checkpointer;
+  readonly reader: VolumeReader;
+  readonly writer: VolumeWriter;
+  readonly durability: Durability;
+}
+
+/** What an attached volume says of itself. Bytes and milliseconds. */
+export interface VolumeStatistics {
+  readonly epoch: number;
+  readonly durability: Durability;
+  /** Written and not yet in the store. */
+  readonly dirtyBytes: number;
+  /** Age of the oldest of that; 0 when nothing is dirty. */
+  readonly dirtyAgeMs: number;
+  readonly journalFiles: number;
+  readonly journalFilesMaximum: number;
+  readonly cacheBytes: number;
+  readonly cacheHits: number;
+  readonly cacheMisses: number;
+  readonly diskCacheHits: number;
+  readonly storeReads: number;
+  readonly mapBytes: number;
+  readonly uploadedSegments: number;
+  readonly uploadedBytes: number;
+  readonly checkpoints: number;
+  readonly syncs: number;
+  /** Why the volume is no longer written, if it is not. */
+  readonly failure: string | undefined;
+}
+
+/** An attached volume. */
+export class Volume implements BlockDevice {
+  readonly id: string;
+  readonly name: string;
+  readonly preferredBlockBytes = blockBytes;
+  private readonly parts: VolumeParts;
+  /** Why nothing is answered any more: another host has the volume, or it is closed. */
+  private gone: StorageError | undefined;
+  /** Why nothing is written any more; reading goes on. */
+  private unwritable: StorageError | undefined;
+  private confirmedSegment: number;
+
+  constructor(parts: VolumeParts) {
+    this.parts = parts;
+    this.id = parts.ownership.manifest.id;
+    this.name = parts.ownership.manifest.name;
+    this.confirmedSegment = parts.uploader.committed;
+  }
+
+  get sizeBytes(): number {
+    return this.parts.ownership.manifest.sizeBytes;
+  }
+
+  get readOnly(): boolean {
+    return false;
+  }
+
+  read(offset: number, into: Uint8Array): Done {
+    this.requireHere();
+    return this.parts.reader.read(offset, into);
+  }
+
+  write(offset: number, from: Uint8Array, options: WriteOptions): Done {
+    this.requireWritable();
+    return this.afterwards(this.parts.writer.write(offset, from), options.fua);
+  }
+
+  zero(offset: number, lengthBytes: number, options: ZeroOptions): Done {
+    this.requireWritable();
+    if (lengthBytes === 0) return undefined;
+    const kind = options.mayPunchHole ? entryKind.hole : entryKind.zeroed;
+    return this.afterwards(this.parts.writer.zero(kind, offset, lengthBytes), options.fua);
+  }
+
+  trim(offset: number, lengthBytes: number, options: WriteOptions): Done {
+    this.requireWritable();
+    const first = Math.ceil(offset / blockBytes);
+    const count = Math.floor((offset + lengthBytes) / blockBytes) - first;
+    const done = count > 0 ? this.parts.writer.zeroBlocks(entryKind.hole, first, count) : undefined;
+    return this.afterwards(done, options.fua);
+  }
+
+  private afterwards(done: Done, fua: boolean): Done {
+    if (!fua) return done;
+    return done === undefined ? this.flush() : done.then(() => this.flush());
+  }
+
+  flush(): Done {
+    this.requireWritable();
+    return this.parts.durability === 'store'
+      ? this.flushToStore()
+      : this.parts.segments.flushLocal();
+  }
+
+  /** Done when all that was written is in the store, and the volume was still ours after that. */
+  private flushToStore(): Done {
+    const { segments, uploader } = this.parts;
+    const last = segments.lastNumber;
+    if (last <= this.confirmedSegment) return undefined;
+    segments.seal();
+    return uploader.whenCommitted(last).then(async () => {
+      await this.parts.ownership.confirm();
+      this.confirmedSegment = Math.max(this.confirmedSegment, last);
+    });
+  }
+
+  prefetch(offset: number, lengthBytes: number): Done {
+    this.requireHere();
+    return this.parts.reader.fetch(offset, lengthBytes);
+  }
+
+  status(offset: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> {
+    this.requireHere();
+    return this.parts.reader.status(offset, lengthBytes, maxExtents);
+  }
+
+  private requireHere(): void {
+    if (this.gone !== undefined) throw this.gone;
+  }
+
+  requireWritable(): void {
+    if (this.gone !== undefined) throw this.gone;
+    if (this.unwritable !== undefined) throw this.unwritable;
+  }
+
+  /** Another host has the volume: from now on nothing is answered. */
+  lose(error: StorageError): void {
+    this.parts.log.error(error.message, { volume: this.name });
+    this.gone ??= error;
+    this.parts.uploader.stop(error);
+  }
+
+  /** The journal or the upload cannot go on: nothing is written any more, what was stays readable. */
+  stopWriting(cause: StorageError): void {
+    if (this.gone !== undefined) return;
+    this.parts.log.error('volume is read-only from now on', {
+      volume: this.name,
+      error: cause.message,
+    });
+    this.unwritable ??= new StorageError(
+      cause.code === 'corrupt' ? 'corrupt' : 'local-io',
+      `Volume ${this.name} is read-only since its journal failed: ${cause.message}`,
+      { cause },
+    );
+  }
+
+  statistics(): VolumeStatistics {
+    const { parts } = this;
+    const oldestMs = parts.segments.oldestDirtyMs;
+    return {
+      epoch: parts.ownership.epoch,
+      durability: parts.durability,
+      dirtyBytes: parts.segments.dirtyBytes,
+      dirtyAgeMs: oldestMs === undefined ? 0 : parts.clock.monotonicMs() - oldestMs,
+      journalFiles: parts.files.usedCount,
+      journalFilesMaximum: parts.files.capacity,
+      cacheBytes: parts.cache.memoryBytes,
+      cacheHits: parts.cache.hits,
+      cacheMisses: parts.cache.misses,
+      diskCacheHits: parts.diskCache?.hits ?? 0,
+      storeReads: parts.frames.storeReads,
+      mapBytes: parts.map.memoryBytes,
+      uploadedSegments: parts.uploader.uploadedSegments,
+      uploadedBytes: parts.uploader.uploadedBytes,
+      checkpoints: parts.checkpointer.checkpointCount,
+      syncs: parts.segments.journal.syncCount,
+      failure: (this.gone ?? this.unwritable)?.message,
+    };
+  }
+
+  /** Uploads everything, makes a checkpoint and gives the volume up. Requests must have ended. */
+  async close(): Promise<void> {
+    const { segments, uploader, checkpointer, ownership, disk, statePath } = this.parts;
+    this.requireHere();
+    this.gone = new StorageError('shutting-down', `Volume ${this.name} is being closed.`);
+    try {
+      segments.seal();
+      const last = segments.lastNumber;
+      await uploader.whenCommitted(last);
+      await checkpointer.stop();
+      await checkpointer.checkpoint();
+      const { epoch } = ownership;
+      await ownership.release(last);
+      await writeLocalState(disk, statePath, { epoch, clean: true });
+    } finally {
+      await this.abandon();
+    }
+  }
+
+  /** Lets go at once, as a crash would: what is flushed is in the journal and is found again. */
+  async abandon(): Promise<void> {
+    const { segments, uploader, checkpointer, ownership, files, diskCache } = this.parts;
+    const reason = new StorageError('shutting-down', `Volume ${this.name} was closed.`);
+    this.gone ??= reason;
+    ownership.stopRenewing();
+    uploader.stop(reason);
+    segments.stop();
+    await checkpointer.stop();
+    await segments.journal.stop();
+    for (const segment of segments.segments.values()) await segment.file.file.close();
+    await files.close();
+    await diskCache?.close().catch((error: unknown) => {
+      if (!isStorageError(error)) throw error;
+    });
+  }
+}

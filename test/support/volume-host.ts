@@ -1,0 +1,67 @@
+import { silentLog } from '../../src/base/log.ts';
+import { systemClock } from '../../src/base/clock.ts';
+import type { ObjectStore } from '../../src/base/object-store.ts';
+import { seededRandom } from '../../src/base/random.ts';
+import { createVolume, type NewVolume } from '../../src/volume/catalog.ts';
+import { inlineWorkers } from '../../src/volume/engine-workers.ts';
+import { openVolume } from '../../src/volume/open-volume.ts';
+import { defaultVolumeSettings, type VolumeSettings } from '../../src/volume/settings.ts';
+import type { Volume } from '../../src/volume/volume.ts';
+import { MemoryDisk } from './memory-disk.ts';
+
+/** Small enough that a test meets every limit soon. */
+export const smallSettings: VolumeSettings = {
+  ...defaultVolumeSettings,
+  cacheBytes: 16 * 2 ** 20,
+  diskCacheBytes: 4 * 2 ** 20,
+  journalBytes: 64 * 2 ** 20,
+  uploadIntervalMs: 20,
+  checkpointSegments: 3,
+  checkpointIdleMs: 50,
+  retryMinimumMs: 1,
+  retryMaximumMs: 5,
+};
+
+let lastHost = 0;
+
+/** A host of a test: a local disk and an identity; several may share a store. */
+export class VolumeHost {
+  readonly store: ObjectStore;
+  readonly disk = new MemoryDisk();
+  readonly name: string;
+  readonly settings: VolumeSettings;
+  readonly random;
+
+  constructor(store: ObjectStore, settings: Partial<VolumeSettings> = {}, seed = 1) {
+    this.store = store;
+    this.settings = { ...smallSettings, ...settings };
+    lastHost += 1;
+    this.name = `host-${lastHost}`;
+    this.random = seededRandom(seed * 1000 + lastHost);
+  }
+
+  async create(volume: NewVolume): Promise<void> {
+    await createVolume(this.store, volume, { clock: systemClock, random: this.random });
+  }
+
+  open(name: string): Promise<Volume> {
+    return openVolume({
+      store: this.store,
+      disk: this.disk,
+      workers: inlineWorkers(this.disk),
+      clock: systemClock,
+      random: this.random,
+      log: silentLog,
+      name,
+      settings: this.settings,
+      writerId: this.name,
+      host: this.name,
+    });
+  }
+}
+
+export async function readAll(volume: Volume): Promise<Uint8Array> {
+  const content = new Uint8Array(volume.sizeBytes);
+  await volume.read(0, content);
+  return content;
+}
