@@ -56,7 +56,7 @@ export async function withFile<T>(
 async function writeAll(file: FileHandle, parts: readonly Uint8Array[]): Promise<void> {
   let rest = parts.filter((part) => part.length > 0);
   while (rest.length > 0) {
-    let { bytesWritten } = await file.writev(rest as Uint8Array[]);
+    let { bytesWritten } = await file.writev(rest);
     const left: Uint8Array[] = [];
     for (const part of rest) {
       const taken = Math.min(bytesWritten, part.length);

@@ -261,7 +261,7 @@ async function trim(directory: string): Promise<void> {
       await unlinkIfThere(join(directory, numberName(number)));
     }
   } catch {
-    return;
+    // Nothing was promised about old versions.
   }
 }
 
@@ -301,6 +301,6 @@ export async function removeTree(path: string): Promise<void> {
   try {
     await rm(path, { recursive: true, force: true, maxRetries: 3, retryDelay: 10 });
   } catch {
-    return;
+    // It is out of everybody's way already.
   }
 }

@@ -57,7 +57,7 @@ export function parseStoreUrl(url: string, baseDirectory = '.'): StoreLocation {
   if (s3?.[1] !== undefined) {
     return { kind: 's3', bucket: s3[1], prefix: (s3[2] ?? '').replace(/\/+$/, '') };
   }
-  if (/^file:\/\/\//.test(url)) return { kind: 'file', directory: fileURLToPath(url) };
+  if (url.startsWith('file:///')) return { kind: 'file', directory: fileURLToPath(url) };
   if (url !== '' && !/^[a-z][a-z0-9+.-]*:/i.test(url)) {
     return { kind: 'file', directory: resolve(baseDirectory, url) };
   }
