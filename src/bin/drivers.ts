@@ -1,18 +1,86 @@
 import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
-import type { Drivers } from '../cli/drivers.ts';
+import type { Drivers, OpenStore, StoreRequest } from '../cli/drivers.ts';
+import type { StoreStatistics } from '../host/volume-source.ts';
+import { openStore, parseStoreUrl } from '../store/open-store.ts';
+import type { StoreMetrics } from '../store/with-metrics.ts';
+import { createNbdFront } from './nbd-front.ts';
+import { volumeSources } from './volume-sources.ts';
 
-/** The drivers of this machine. Each is loaded when a command first needs it. */
-export function systemDrivers(clock: Clock, random: Random): Drivers {
+/** The drivers of this machine. */
+export function systemDrivers(
+  clock: Clock,
+  random: Random,
+  environment: Readonly<Record<string, string | undefined>>,
+): Drivers {
+  const sourceOf = volumeSources(clock, random);
   return {
     clock,
     random,
-    openStore: () => Promise.reject(new Error('later')),
-    createSource: () => {
-      throw new Error('later');
-    },
-    createServer: () => {
-      throw new Error('later');
-    },
+    openStore: (request) => open(request, clock, random, environment),
+    createSource: sourceOf,
+    createServer: (catalog, settings, log) =>
+      createNbdFront(
+        catalog,
+        {
+          connections: settings['limits.connections'],
+          inFlightBytesTotal: settings['limits.in_flight'],
+        },
+        clock,
+        log,
+      ),
+  };
+}
+
+async function open(
+  { url, settings, credentials, createBucket, log }: StoreRequest,
+  clock: Clock,
+  random: Random,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<OpenStore> {
+  const location = parseStoreUrl(url);
+  // A certificate for `*.s3.amazonaws.com` does not hold for a name with more dots before that.
+  const dotted = location.kind === 's3' && location.bucket.includes('.') ? true : undefined;
+  const s3 = {
+    endpoint: settings['s3.endpoint'],
+    region: settings['s3.region'],
+    pathStyle: settings['s3.path_style'] ?? dotted,
+    storageClass: settings['s3.storage_class'],
+    caFile: settings['s3.ca_file'],
+    credentials,
+  };
+  const store = await openStore(url, {
+    clock,
+    random,
+    log,
+    environment,
+    s3: { ...withoutUndefined(s3), createBucket },
+  });
+  return { store, statistics: () => storeStatistics(store.snapshot()) };
+}
+
+/** The options that were given: an absent one lets the environment speak. */
+function withoutUndefined<T extends object>(
+  options: T,
+): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given) as { [K in keyof T]?: Exclude<T[K], undefined> };
+}
+
+function storeStatistics({ operations }: StoreMetrics): StoreStatistics {
+  const all = Object.entries(operations);
+  const sum = (
+    of: (metrics: StoreMetrics['operations'][keyof StoreMetrics['operations']]) => number,
+  ) => all.reduce((total, [, metrics]) => total + of(metrics), 0);
+  return {
+    requests: Object.fromEntries(all.map(([name, { requests }]) => [name, requests])),
+    errors: sum(({ errors }) =>
+      Object.entries(errors).reduce(
+        (n, [code, count]) => n + (code === 'not-found' ? 0 : count),
+        0,
+      ),
+    ),
+    bytesSent: sum(({ sentBytes }) => sentBytes),
+    bytesReceived: sum(({ receivedBytes }) => receivedBytes),
   };
 }

@@ -35,6 +35,6 @@ process.exit(
     environment: process.env,
     workingDirectory: process.cwd(),
     version,
-    drivers: systemDrivers(systemClock, systemRandom),
+    drivers: systemDrivers(systemClock, systemRandom, process.env),
   }),
 );

@@ -15,7 +15,7 @@ import type { Configuration } from './configuration/load.ts';
 import { stateDirectoryOf, storesOf } from './configuration/places.ts';
 import type { OpenStore } from './drivers.ts';
 import type { Invocation } from './verb.ts';
-import { watchSignals } from './signals.ts';
+import { firstSignal } from './signals.ts';
 import { openStore } from './stores.ts';
 
 /** What is made where there is nothing yet. */
@@ -28,7 +28,7 @@ export async function serve(invocation: Invocation): Promise<number> {
   const { settings } = configuration;
   const log = output.log(settings['log.level'], () => drivers.clock.wallMs());
   const listen = settings.listen.map((text) => parseListenAddress(text)).filter(isAddress);
-  const signals = watchSignals(invocation.signals, log);
+  const stopSignal = firstSignal(invocation.signals, log);
   const daemon = await startDaemon({
     version: invocation.version,
     stateDirectory: stateDirectoryOf(configuration, environment, workingDirectory),
@@ -40,7 +40,6 @@ export async function serve(invocation: Invocation): Promise<number> {
     clock: drivers.clock,
     log,
   });
-  signals.beforeLeaving(() => daemon.abandon());
   await announce(daemon, invocation);
   for (const address of daemon.addresses) {
     if (isLocal(address)) continue;
@@ -48,7 +47,7 @@ export async function serve(invocation: Invocation): Promise<number> {
     output.warning(`${where} is open to the network: whoever reaches it can read and write`);
   }
   log.debug('serving', { stateDirectory: daemon.status().stateDirectory });
-  const signal = await signals.first;
+  const signal = await stopSignal;
   log.info('stopping: uploading what is not in the store yet', { signal });
   try {
     await daemon.stop();

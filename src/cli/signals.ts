@@ -7,22 +7,16 @@ export interface ProcessSignals {
   exit(status: number): never;
 }
 
-export interface WatchedSignals {
-  /** Resolves with the first signal's name. */
-  readonly first: Promise<string>;
-  /** What a second signal does before it ends the process. */
-  beforeLeaving(action: () => void): void;
-}
-
-/** The first SIGTERM or SIGINT asks for an orderly stop; the second ends the process at once. */
-export function watchSignals(signals: ProcessSignals, log: Log): WatchedSignals {
+/**
+ * Resolves with the first SIGTERM or SIGINT, which asks for an orderly stop. The second ends the
+ * process at once, as a crash would: what was flushed is in the journal.
+ */
+export function firstSignal(signals: ProcessSignals, log: Log): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>();
   let seen = false;
-  let leave = (): void => undefined;
   const listener = (signal: string): void => {
     if (seen) {
       log.warn('leaving at once: what was flushed is in the journal', { signal });
-      leave();
       signals.exit(1);
     }
     seen = true;
@@ -30,10 +24,5 @@ export function watchSignals(signals: ProcessSignals, log: Log): WatchedSignals 
   };
   signals.on('SIGTERM', listener);
   signals.on('SIGINT', listener);
-  return {
-    first: promise,
-    beforeLeaving(action) {
-      leave = action;
-    },
-  };
+  return promise;
 }

@@ -81,7 +81,7 @@ describe('a daemon', () => {
           readOnly: false,
           clients: 1,
           dirtyBytes: 8192,
-          oldestDirtyAgeMs: 1500,
+          dirtyAgeMs: 1500,
           cacheHits: 3,
           cacheMisses: 1,
         },
@@ -96,7 +96,7 @@ describe('a daemon', () => {
     await daemon.catalog.open('v');
     await Promise.all([daemon.stop(), daemon.stop()]);
     expect(calls).toEqual(['drain', 'close']);
-    expect(source.attachments[0]!.ended).toBe('closed');
+    expect(source.attachments[0]!.end).toBe('closed');
     expect(source.closed).toBe(true);
     expect(await readdir(state)).toEqual(['daemon.lock']);
     await expect(ask()).rejects.toMatchObject({ code: 'not-found' });

@@ -43,8 +43,6 @@ export interface Daemon {
    * state directory up. Rejects when a volume could not be closed, after the rest is done.
    */
   stop(): Promise<void>;
-  /** Leaves the volumes as they are, for a process that is about to end. */
-  abandon(): void;
 }
 
 /** Everything that runs, in the order in which it was started. */
@@ -77,7 +75,6 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
   const catalog = new VolumeCatalog({
     sources,
     defaultVolume: options.defaultVolume,
-    clock,
     log,
   });
   parts.catalog = catalog;
@@ -106,7 +103,6 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
     catalog,
     status,
     stop: () => (stopping ??= stopParts(parts)),
-    abandon: () => catalog.abandon(),
   };
 }
 
@@ -117,7 +113,6 @@ function volumeStatus(catalog: VolumeCatalog): DaemonStatus['volumes'] {
     sizeBytes: volume.sizeBytes,
     readOnly: volume.readOnly,
     clients,
-    failure: volume.failure?.message,
     ...volume.statistics(),
   }));
 }

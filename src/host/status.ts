@@ -1,4 +1,5 @@
-import type { StoreStatistics, VolumeStatistics } from './volume-source.ts';
+import type { VolumeStatistics } from '../volume/volume.ts';
+import type { StoreStatistics } from './volume-source.ts';
 
 /** What `GET /status` on the control socket answers. */
 export interface DaemonStatus {
@@ -23,8 +24,6 @@ export interface VolumeStatus extends VolumeStatistics {
   readonly sizeBytes: number;
   readonly readOnly: boolean;
   readonly clients: number;
-  /** Why it serves no more. */
-  readonly failure: string | undefined;
 }
 
 export interface ClientStatus {

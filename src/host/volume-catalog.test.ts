@@ -1,12 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { silentLog } from '../base/log.ts';
 import { MemorySource } from './testing/memory-source.ts';
 import { VolumeCatalog } from './volume-catalog.ts';
 
 function catalogOf(sources: MemorySource[], defaultVolume?: string): VolumeCatalog {
-  return new VolumeCatalog({ sources, defaultVolume, clock: systemClock, log: silentLog });
+  return new VolumeCatalog({ sources, defaultVolume, log: silentLog });
 }
 
 const down = new StorageError('store-unavailable', 'the store does not answer');
@@ -58,13 +57,13 @@ describe('a catalog', () => {
     const source = new MemorySource('s3://a', ['v']);
     const catalog = catalogOf([source]);
     const clients = [await catalog.open('v'), await catalog.open('v')];
-    source.attachments[0]!.failure = new StorageError('lost-ownership', 'taken');
+    source.attachments[0]!.ended = true;
     await clients[0]!.close();
     const between = await catalog.open('v');
     expect(between.device).toBe(source.attachments[0]);
     await Promise.all([clients[1]!.close(), between.close()]);
     expect((await catalog.open('v')).device).toBe(source.attachments[1]);
-    expect(source.attachments[0]!.ended).toBe('abandoned');
+    expect(source.attachments[0]!.end).toBe('abandoned');
   });
 
   it('refuses a name that two stores have, and only that', async () => {
@@ -106,9 +105,7 @@ describe('a catalog', () => {
     const closing = catalog.close();
     await expect(closing).rejects.toBe(down);
     await late;
-    expect(source.attachments[1]!.ended).toBe('closed');
+    expect(source.attachments[1]!.end).toBe('closed');
     await expect(catalog.open('v')).rejects.toMatchObject({ code: 'shutting-down' });
-    catalog.abandon();
-    expect(source.attachments[0]!.ended).toBe('abandoned');
   });
 });

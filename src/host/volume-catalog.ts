@@ -1,5 +1,4 @@
 import type { BlockDevice } from '../base/block-device.ts';
-import type { Clock } from '../base/clock.ts';
 import { isStorageError, StorageError, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { formatSize } from '../base/quantity.ts';
@@ -28,7 +27,6 @@ export interface VolumeCatalogOptions {
   readonly sources: readonly VolumeSource[];
   /** What the empty export name means where there is more than one volume. */
   readonly defaultVolume: string | undefined;
-  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -116,15 +114,6 @@ export class VolumeCatalog {
     if (failed !== undefined) throw toStorageError(failed.reason);
   }
 
-  /** Leaves every volume at once. */
-  abandon(): void {
-    this.#closing = true;
-    for (const { name, volume } of this.attached()) {
-      volume.abandon();
-      this.#forget(name);
-    }
-  }
-
   #forget(name: string): void {
     this.#attachments.delete(name);
     this.#attached.delete(name);
@@ -133,10 +122,10 @@ export class VolumeCatalog {
   async #attach(name: string): Promise<Attachment> {
     if (this.#closing) throw new StorageError('shutting-down', 'the daemon is shutting down');
     const present = this.#attached.get(name);
-    if (present?.volume.failure !== undefined && present.clients === 0) {
-      // Another host took it, say; the next client gets a fresh attempt at it.
-      present.volume.abandon();
+    if (present?.volume.ended === true && present.clients === 0) {
+      // Another host took it; the next client gets a fresh attempt at it.
       this.#forget(name);
+      await present.volume.abandon();
     }
     const pending = this.#attachments.get(name);
     if (pending !== undefined) return pending;
@@ -153,14 +142,10 @@ export class VolumeCatalog {
   }
 
   async #attachNow(name: string): Promise<Attachment> {
-    const { clock, log } = this.#options;
-    const startedMs = clock.monotonicMs();
     const source = await this.#sourceOf(name);
     const volume = await source.attach(name);
     const attachment = { store: source.url, volume, clients: 0 };
     this.#attached.set(name, attachment);
-    const tookMs = Math.round(clock.monotonicMs() - startedMs);
-    log.info('volume attached', { volume: name, store: source.url, tookMs });
     return attachment;
   }
 

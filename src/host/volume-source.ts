@@ -1,4 +1,5 @@
 import type { BlockDevice } from '../base/block-device.ts';
+import type { VolumeStatistics } from '../volume/volume.ts';
 
 /** A store as the daemon sees it: volumes by name, to be attached. */
 export interface VolumeSource {
@@ -20,27 +21,19 @@ export interface VolumeSummary {
 
 export interface AttachedVolume extends BlockDevice {
   readonly name: string;
-  /** Why the volume serves no more, when it has found that another host took it, say. */
-  readonly failure: Error | undefined;
+  /** Whether it answers nothing any more: another host took it. */
+  readonly ended: boolean;
   statistics(): VolumeStatistics;
   /** Uploads everything, makes a checkpoint and gives the volume up. */
   close(): Promise<void>;
   /** Leaves at once; what was flushed is in the journal. */
-  abandon(): void;
-}
-
-export interface VolumeStatistics {
-  /** Written and not yet in the store. */
-  readonly dirtyBytes: number;
-  /** Age of the oldest of it; `undefined` when there is none. */
-  readonly oldestDirtyAgeMs: number | undefined;
-  readonly cacheHits: number;
-  readonly cacheMisses: number;
+  abandon(): Promise<void>;
 }
 
 export interface StoreStatistics {
   /** Requests by what they did: `get`, `put`, `list`, … */
   readonly requests: Readonly<Record<string, number>>;
+  /** Failed requests; asking for what is not there is no failure. */
   readonly errors: number;
   readonly bytesSent: number;
   readonly bytesReceived: number;

@@ -90,6 +90,11 @@ export class Volume implements BlockDevice {
     return false;
   }
 
+  /** Whether nothing is answered any more: another host has the volume, or it is closed. */
+  get ended(): boolean {
+    return this.gone !== undefined;
+  }
+
   read(offset: number, into: Uint8Array): Done {
     this.requireHere();
     return this.parts.reader.read(offset, into);

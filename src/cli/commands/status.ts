@@ -70,7 +70,7 @@ function volumes(status: DaemonStatus): string {
       formatSize(volume.sizeBytes),
       String(volume.clients),
       roundSize(volume.dirtyBytes),
-      volume.oldestDirtyAgeMs === undefined ? '-' : roundDuration(volume.oldestDirtyAgeMs),
+      volume.dirtyBytes === 0 ? '-' : roundDuration(Math.round(volume.dirtyAgeMs)),
       percentage(volume.cacheHits, volume.cacheMisses),
       volume.failure ?? (volume.readOnly ? 'read-only' : 'ok'),
       volume.store,

@@ -1,7 +1,8 @@
 import { Option } from 'commander';
 import { isStorageError, StorageError } from '../../base/errors.ts';
-import { formatSize, parseSize, sizeHint } from '../../base/quantity.ts';
-import type { VolumeSummary } from '../../volume/catalog.ts';
+import { formatSize, parseSize, roundSize, sizeHint } from '../../base/quantity.ts';
+import type { Manifest } from '../../format/manifest.ts';
+import type { StoreUsage } from '../../volume/catalog.ts';
 import type { OpenStore } from '../drivers.ts';
 import { fields, table } from '../output.ts';
 import { type Invocation, type Noun, storeKeys } from '../verb.ts';
@@ -69,7 +70,7 @@ export const volumeNoun: Noun = {
 
 interface StoredVolume {
   readonly opened: OpenStore;
-  readonly summary: VolumeSummary;
+  readonly manifest: Manifest;
 }
 
 function nameArgument({ arguments: [name] }: Invocation): string {
@@ -85,8 +86,8 @@ async function create(invocation: Invocation): Promise<undefined> {
   const choices = {
     name: nameArgument(invocation),
     sizeBytes,
-    codec: options['codec'] as VolumeSummary['codec'],
-    durability: options['durability'] as VolumeSummary['durability'],
+    codec: options['codec'] as Manifest['codec'],
+    durability: options['durability'] as Manifest['durability'],
   };
   await withStores(invocation, async (all) => {
     const [opened, ...others] = all;
@@ -96,9 +97,9 @@ async function create(invocation: Invocation): Promise<undefined> {
     const { createVolume } = await import('../../volume/catalog.ts');
     const { clock, random } = drivers;
     output.progress(`making ${choices.name} …`);
-    const summary = await createVolume(opened.store, choices, { clock, random });
-    output.result(withStore({ opened, summary }), () => {
-      return `created ${summary.name}, ${formatSize(sizeBytes)}, in ${opened.store.url}`;
+    const manifest = await createVolume(opened.store, choices, { clock, random });
+    output.result(withStore({ opened, manifest }), () => {
+      return `created ${manifest.name}, ${formatSize(sizeBytes)}, in ${opened.store.url}`;
     });
   });
   return undefined;
@@ -127,13 +128,13 @@ function volumeTable(volumes: readonly StoredVolume[]): string {
       { header: 'WRITER' },
       { header: 'STORE' },
     ],
-    volumes.map(({ opened, summary }) => [
-      summary.name,
-      formatSize(summary.sizeBytes),
-      summary.codec,
-      summary.durability,
-      summary.createdAt,
-      summary.writer?.host ?? '-',
+    volumes.map(({ opened, manifest }) => [
+      manifest.name,
+      formatSize(manifest.sizeBytes),
+      manifest.codec,
+      manifest.durability,
+      manifest.createdAt,
+      manifest.writer?.host ?? '-',
       opened.store.url,
     ]),
   );
@@ -142,23 +143,30 @@ function volumeTable(volumes: readonly StoredVolume[]): string {
 async function show(invocation: Invocation): Promise<undefined> {
   await withStores(invocation, async (all) => {
     const found = await findOne(all, nameArgument(invocation));
-    const { summary, opened } = found;
-    invocation.output.result(withStore(found), () =>
-      fields([
-        ['name', summary.name],
-        ['id', summary.id],
-        ['store', opened.store.url],
-        ['size', `${formatSize(summary.sizeBytes)} (${summary.sizeBytes} bytes)`],
-        ['created', summary.createdAt],
-        ['codec', summary.codec],
-        ['durability', summary.durability],
-        ['writer', summary.writer === undefined ? 'none' : `on ${summary.writer.host}`],
-        ['epoch', String(summary.epoch)],
-        ['head segment', String(summary.headSegment)],
-      ]),
-    );
+    const { manifest, opened } = found;
+    const { measureVolume } = await import('../../volume/catalog.ts');
+    invocation.output.progress(`measuring ${manifest.name} …`);
+    const usage = await measureVolume(opened.store, manifest.id);
+    invocation.output.result({ ...withStore(found), usage }, () => fields(rowsOf(found, usage)));
   });
   return undefined;
+}
+
+function rowsOf({ manifest, opened }: StoredVolume, usage: StoreUsage): [string, string][] {
+  const { writer, head } = manifest;
+  return [
+    ['name', manifest.name],
+    ['id', manifest.id],
+    ['store', opened.store.url],
+    ['size', `${formatSize(manifest.sizeBytes)} (${manifest.sizeBytes} bytes)`],
+    ['stored', `${roundSize(usage.bytes)} in ${usage.objects} objects`],
+    ['created', manifest.createdAt],
+    ['codec', manifest.codec],
+    ['durability', manifest.durability],
+    ['writer', writer === undefined ? 'none' : `on ${writer.host}`],
+    ['epoch', String(manifest.epoch)],
+    ['checkpoint', head === undefined ? 'none' : `of segment ${head.segment}`],
+  ];
 }
 
 async function remove(invocation: Invocation): Promise<undefined> {
@@ -170,11 +178,11 @@ async function remove(invocation: Invocation): Promise<undefined> {
     );
   }
   await withStores(invocation, async (all) => {
-    const { opened, summary } = await findOne(all, name);
+    const { opened, manifest } = await findOne(all, name);
     const { deleteVolume } = await import('../../volume/catalog.ts');
     invocation.output.progress(`deleting ${name} …`);
     await deleteVolume(opened.store, name);
-    invocation.output.result({ deleted: withStore({ opened, summary }) }, () => {
+    invocation.output.result({ deleted: withStore({ opened, manifest }) }, () => {
       return `deleted ${name} from ${opened.store.url}`;
     });
   });
@@ -183,7 +191,7 @@ async function remove(invocation: Invocation): Promise<undefined> {
 
 async function volumesOf(opened: OpenStore): Promise<StoredVolume[]> {
   const { listVolumes } = await import('../../volume/catalog.ts');
-  return (await listVolumes(opened.store)).map((summary) => ({ opened, summary }));
+  return (await listVolumes(opened.store)).map((manifest) => ({ opened, manifest }));
 }
 
 async function findOne(all: readonly OpenStore[], name: string): Promise<StoredVolume> {
@@ -191,7 +199,7 @@ async function findOne(all: readonly OpenStore[], name: string): Promise<StoredV
   const found = await Promise.all(
     all.map(async (opened): Promise<StoredVolume[]> => {
       try {
-        return [{ opened, summary: await findVolume(opened.store, name) }];
+        return [{ opened, manifest: await findVolume(opened.store, name) }];
       } catch (error) {
         if (isStorageError(error, 'not-found')) return [];
         throw error;
@@ -213,6 +221,11 @@ async function findOne(all: readonly OpenStore[], name: string): Promise<StoredV
 }
 
 /** What `--json` prints of a volume. */
-function withStore({ opened, summary }: StoredVolume): VolumeSummary & { readonly store: string } {
-  return { ...summary, store: opened.store.url };
+function withStore({ opened, manifest }: StoredVolume): Record<string, unknown> {
+  const { id, name, sizeBytes, createdAt, codec, durability, epoch, writer, head } = manifest;
+  return {
+    ...{ name, id, store: opened.store.url, sizeBytes, createdAt, codec, durability, epoch },
+    writer: writer === undefined ? null : { id: writer.id, host: writer.host },
+    headSegment: head?.segment ?? null,
+  };
 }

@@ -7,8 +7,8 @@ export class MemoryVolume implements AttachedVolume {
   readonly bytes: Uint8Array;
   readonly readOnly = false;
   readonly preferredBlockBytes = 4096;
-  failure: Error | undefined;
-  ended: 'closed' | 'abandoned' | undefined;
+  ended = false;
+  end: 'closed' | 'abandoned' | undefined;
   closeError: Error | undefined;
 
   constructor(name: string, sizeBytes: number) {
@@ -39,15 +39,34 @@ export class MemoryVolume implements AttachedVolume {
     return [{ lengthBytes, hole: false, zero: false }];
   }
   statistics(): ReturnType<AttachedVolume['statistics']> {
-    return { dirtyBytes: 8192, oldestDirtyAgeMs: 1500, cacheHits: 3, cacheMisses: 1 };
+    return {
+      epoch: 1,
+      durability: 'local',
+      dirtyBytes: 8192,
+      dirtyAgeMs: 1500,
+      journalFiles: 1,
+      journalFilesMaximum: 8,
+      cacheBytes: 0,
+      cacheHits: 3,
+      cacheMisses: 1,
+      diskCacheHits: 0,
+      storeReads: 1,
+      mapBytes: 0,
+      uploadedSegments: 0,
+      uploadedBytes: 0,
+      checkpoints: 0,
+      syncs: 0,
+      failure: undefined,
+    };
   }
   close(): Promise<void> {
     if (this.closeError !== undefined) return Promise.reject(this.closeError);
-    this.ended = 'closed';
+    this.end = 'closed';
     return Promise.resolve();
   }
-  abandon(): void {
-    this.ended = 'abandoned';
+  abandon(): Promise<void> {
+    this.end = 'abandoned';
+    return Promise.resolve();
   }
 }
 

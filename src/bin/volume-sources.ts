@@ -1,0 +1,94 @@
+import { availableParallelism, hostname } from 'node:os';
+import type { Clock } from '../base/clock.ts';
+import type { LocalDisk } from '../base/local-disk.ts';
+import type { Random } from '../base/random.ts';
+import type { Settings } from '../cli/configuration/keys.ts';
+import type { SourceRequest } from '../cli/drivers.ts';
+import type { VolumeSource } from '../host/volume-source.ts';
+import { createLocalDisk } from '../store/local-disk.ts';
+import { findVolume, listVolumes } from '../volume/catalog.ts';
+import type { EngineWorkers } from '../volume/engine-workers.ts';
+import { openVolume } from '../volume/open-volume.ts';
+import { defaultVolumeSettings, type VolumeSettings } from '../volume/settings.ts';
+import { createEngineThreads } from './engine-threads.ts';
+
+/** The most threads that pack segments; packing shares the machine with answering. */
+const engineThreadsMaximum = 4;
+const writerIdFile = 'writer-id';
+const writerIdBytes = 16;
+
+/** What all volumes of a state directory share. */
+interface LocalParts {
+  readonly disk: LocalDisk;
+  readonly workers: EngineWorkers;
+  readonly writerId: Promise<string>;
+}
+
+/** Makes stores into sources of volumes that are attached on this machine. */
+export function volumeSources(
+  clock: Clock,
+  random: Random,
+): (request: SourceRequest) => VolumeSource {
+  const byStateDirectory = new Map<string, LocalParts>();
+  const partsOf = (stateDirectory: string): LocalParts => {
+    const present = byStateDirectory.get(stateDirectory);
+    if (present !== undefined) return present;
+    const disk = createLocalDisk(stateDirectory);
+    const threadCount = Math.min(availableParallelism(), engineThreadsMaximum);
+    const workers = createEngineThreads(stateDirectory, threadCount);
+    const parts = { disk, workers, writerId: writerIdOf(disk, random) };
+    // Whoever attaches hears of a failure; until then it is no unhandled rejection.
+    parts.writerId.catch(() => undefined);
+    byStateDirectory.set(stateDirectory, parts);
+    return parts;
+  };
+  return ({ opened: { store, statistics }, stateDirectory, settingsOf, log }) => {
+    const { disk, workers, writerId } = partsOf(stateDirectory);
+    return {
+      url: store.url,
+      statistics,
+      list: () => listVolumes(store),
+      find: (name) => findVolume(store, name),
+      attach: async (name) =>
+        openVolume({
+          store,
+          disk,
+          workers,
+          clock,
+          random,
+          log,
+          name,
+          settings: volumeSettings(settingsOf(name)),
+          writerId: await writerId,
+          host: hostname(),
+        }),
+      async close() {
+        await workers.close();
+        await store.close();
+      },
+    };
+  };
+}
+
+/** Names the state directory for good, so that it can go on with a volume that it holds. */
+async function writerIdOf(disk: LocalDisk, random: Random): Promise<string> {
+  const known = await disk.readFile(writerIdFile);
+  if (known !== undefined) return Buffer.from(known).toString().trim();
+  const made = Buffer.from(random.bytes(writerIdBytes)).toString('hex');
+  await disk.replaceFile(writerIdFile, Buffer.from(`${made}\n`));
+  return made;
+}
+
+function volumeSettings(settings: Settings): VolumeSettings {
+  return {
+    ...defaultVolumeSettings,
+    cacheBytes: settings['cache.memory'],
+    diskCacheBytes: settings['cache.disk'],
+    journalBytes: settings['journal.size'],
+    uploadIntervalMs: settings['upload.interval'],
+    putConcurrency: settings['upload.concurrency'],
+    getConcurrency: settings['read.concurrency'],
+    readaheadBytes: settings['read.ahead'],
+    durability: settings.durability,
+  };
+}

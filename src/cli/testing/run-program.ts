@@ -1,0 +1,77 @@
+import { EventEmitter } from 'node:events';
+import { Writable } from 'node:stream';
+import { systemClock } from '../../base/clock.ts';
+import { StorageError } from '../../base/errors.ts';
+import { seededRandom } from '../../base/random.ts';
+import { MemorySource } from '../../host/testing/memory-source.ts';
+import { createMemoryStore } from '../../store/memory-store.ts';
+import { contents } from '../contents.ts';
+import type { Drivers, StoreRequest } from '../drivers.ts';
+import { runProgram } from '../program.ts';
+
+export class Capture extends Writable {
+  text = '';
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString();
+    done();
+  }
+}
+
+/** A machine for the program to run on: stores in memory by URL, signals that a test gives. */
+export class TestMachine {
+  readonly stdout = new Capture();
+  readonly stderr = new Capture();
+  readonly signals = new EventEmitter();
+  readonly exits: number[] = [];
+  readonly requests: StoreRequest[] = [];
+  readonly #stores = new Map<string, ReturnType<typeof createMemoryStore>>();
+  readonly #environment: Readonly<Record<string, string>>;
+  readonly #workingDirectory: string;
+
+  constructor(workingDirectory: string, environment: Readonly<Record<string, string>> = {}) {
+    this.#workingDirectory = workingDirectory;
+    this.#environment = environment;
+  }
+
+  /** Runs a command line and resolves with its exit status; the streams keep what it printed. */
+  run(...argv: string[]): Promise<number> {
+    this.stdout.text = '';
+    this.stderr.text = '';
+    return runProgram(argv, contents, {
+      streams: { stdout: this.stdout, stderr: this.stderr, stderrIsTerminal: false },
+      environment: this.#environment,
+      workingDirectory: this.#workingDirectory,
+      version: '1.2.3',
+      drivers: this.#drivers(),
+      signals: {
+        on: (signal, listener) => void this.signals.on(signal, listener),
+        exit: (status) => {
+          this.exits.push(status);
+          throw new StorageError('internal', 'the process would be gone');
+        },
+      },
+    });
+  }
+
+  #drivers(): Drivers {
+    return {
+      clock: systemClock,
+      random: seededRandom(1),
+      openStore: (request) => {
+        this.requests.push(request);
+        const store = this.#stores.get(request.url) ?? createMemoryStore();
+        this.#stores.set(request.url, store);
+        const named = Object.create(store, { url: { value: request.url } }) as typeof store;
+        const statistics = { requests: {}, errors: 0, bytesSent: 0, bytesReceived: 0 };
+        return Promise.resolve({ store: named, statistics: () => statistics });
+      },
+      createSource: ({ opened }) => new MemorySource(opened.store.url, []),
+      createServer: () => ({
+        listen: (address) => Promise.resolve(address),
+        drain: () => Promise.resolve(),
+        close: () => Promise.resolve(),
+        clients: () => [],
+      }),
+    };
+  }
+}
