@@ -1,5 +1,5 @@
 import type { ObjectStore } from '../base/object-store.ts';
-import { cancelled } from './cancel.ts';
+import { cancelled, throwIfAborted } from './cancel.ts';
 import { type Operation, wrapCalls } from './wrap-calls.ts';
 
 /**
@@ -37,6 +37,7 @@ export function withConcurrencyLimit(store: ObjectStore, limits: ConcurrencyLimi
   };
   return wrapCalls(store, async (call) => {
     const lane = lanes[laneOf[call.operation]];
+    throwIfAborted(call.signal);
     await lane.enter(call.signal);
     try {
       return await call.make();

@@ -3,7 +3,7 @@ import { isStorageError, StorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import { BusyError } from './busy-error.ts';
-import { cancelled } from './cancel.ts';
+import { cancelled, throwIfAborted } from './cancel.ts';
 import { settleSwap } from './settle-swap.ts';
 import { wrapCalls } from './wrap-calls.ts';
 
@@ -83,6 +83,7 @@ async function repeat<T>(
       const delayMs = chooseDelayMs(options, failures, error);
       if (clock.monotonicMs() + delayMs > lastMs) throw error;
       options.onRetry?.(error, delayMs);
+      throwIfAborted(signal);
       await pause(clock, delayMs, signal);
     }
   }

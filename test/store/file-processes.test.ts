@@ -9,6 +9,11 @@ import { createFileStore } from '../../src/store/file-store.ts';
 
 const program = fileURLToPath(new URL('./increment-counter.ts', import.meta.url));
 
+interface Counter {
+  readonly count: number;
+  readonly steps: Record<string, number>;
+}
+
 interface Report {
   readonly steps: number;
   readonly losses: number;
@@ -44,10 +49,10 @@ describe('registers of a directory that several processes share', () => {
     });
     return { child, report };
   };
-  const readCounter = async (): Promise<{ count: number; steps: Record<string, number> }> => {
+  const readCounter = async (): Promise<Counter> => {
     const present = await createFileStore({ directory }).load('shared/counter');
     if (present === undefined) return { count: 0, steps: {} };
-    return JSON.parse(new TextDecoder().decode(present.value));
+    return JSON.parse(new TextDecoder().decode(present.value)) as Counter;
   };
   const until = async (condition: () => Promise<boolean>): Promise<void> => {
     while (!(await condition())) await sleep(2);

@@ -49,4 +49,4 @@ for (let settled = true; !stopping || !settled; ) {
   if (outcome === 'lost') losses += 1;
   if (outcome === 'unknown') unknowns += 1;
 }
-console.log(JSON.stringify({ steps, losses, unknowns }));
+process.stdout.write(JSON.stringify({ steps, losses, unknowns }));
