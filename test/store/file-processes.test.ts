@@ -22,7 +22,7 @@ interface Report {
 
 describe('registers of a directory that several processes share', () => {
   let directory: string;
-  let children: ChildProcess[] = [];
+  const children: ChildProcess[] = [];
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), 'elasticdrive-race-'));
   });

@@ -16,10 +16,6 @@ interface Counter {
 const [directory = '', name = ''] = process.argv.slice(2);
 const store = createFileStore({ directory, clock: systemClock, random: systemRandom });
 const key = 'shared/counter';
-let stopping = false;
-process.stdin.on('end', () => {
-  stopping = true;
-});
 process.stdin.resume();
 
 async function increment(step: number): Promise<'won' | 'lost' | 'unknown'> {
@@ -42,7 +38,7 @@ async function increment(step: number): Promise<'won' | 'lost' | 'unknown'> {
 let steps = 0;
 let losses = 0;
 let unknowns = 0;
-for (let settled = true; !stopping || !settled; ) {
+for (let settled = true; !process.stdin.readableEnded || !settled; ) {
   const outcome = await increment(steps + 1);
   settled = outcome !== 'unknown';
   if (outcome === 'won') steps += 1;
