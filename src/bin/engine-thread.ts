@@ -10,7 +10,7 @@ if (parentPort === null) throw new Error('this file runs in a worker thread');
 const port = parentPort;
 // On Linux a priority belongs to a thread: packing must not take the processor from answering.
 try {
-  setPriority(0, 10);
+  setPriority(0, 19);
 } catch {
   // A host may forbid it; then packing is merely less polite.
 }

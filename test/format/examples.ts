@@ -1,0 +1,133 @@
+import { concatenate } from '../../src/format/binary.ts';
+import { encodeCheckpoint } from '../../src/format/checkpoint-object.ts';
+import { encodeEntry, entryBytes, entryKind } from '../../src/format/entry.ts';
+import {
+  encodeJournalHeader,
+  type JournalHeader,
+  recordBytes,
+  recordSeed,
+  sealRecord,
+} from '../../src/format/journal-file.ts';
+import { encodeManifest, encodeNameRecord } from '../../src/format/manifest.ts';
+import { encodePage } from '../../src/format/map-page.ts';
+import { checksum, viewOf } from '../../src/format/binary.ts';
+import {
+  encodeFrameTable,
+  encodeSegmentHeader,
+  frameSeed,
+} from '../../src/format/segment-object.ts';
+
+/** The worked examples of docs/FORMAT.md: one small volume, whose bytes never change again. */
+const volumeId = '00112233445566778899aabbccddeeff';
+const at = { segment: 7, epoch: 3 };
+const block = new Uint8Array(4096).fill(0xab);
+
+export const exampleHeader: JournalHeader = { volumeId, ...at, previousEntries: 5 };
+
+function entries(): Uint8Array {
+  const table = new Uint8Array(2 * entryBytes);
+  const view = viewOf(table);
+  encodeEntry(view, 0, { kind: entryKind.data, firstBlock: 256, count: 1, firstIndex: 0 });
+  encodeEntry(view, entryBytes, {
+    kind: entryKind.hole,
+    firstBlock: 2 ** 33,
+    count: 2 ** 18,
+    firstIndex: 0,
+  });
+  return table;
+}
+
+function records(): Uint8Array {
+  const bytes = new Uint8Array(2 * recordBytes);
+  const view = viewOf(bytes);
+  const table = entries();
+  const sums = new Uint8Array(4);
+  viewOf(sums).setUint32(0, checksum(block), true);
+  const seed = recordSeed(exampleHeader);
+  for (let ordinal = 0; ordinal < 2; ordinal += 1) {
+    const from = ordinal * entryBytes;
+    bytes.set(table.subarray(from, from + entryBytes), ordinal * recordBytes);
+    const own = ordinal === 0 ? sums : new Uint8Array(0);
+    sealRecord(bytes, view, ordinal * recordBytes, ordinal, seed, own);
+  }
+  return bytes;
+}
+
+/** The segment of the records above, stored without compression. */
+function segment(): Uint8Array {
+  const table = entries();
+  const frames = encodeFrameTable([
+    { storedBytes: 4096, codec: 'none', checksum: checksum(block, frameSeed(volumeId, at, 0)) },
+  ]);
+  const header = encodeSegmentHeader({
+    ...at,
+    volumeId,
+    blockCount: 1,
+    entryCount: 2,
+    frameCount: 1,
+    objectBytes: 128 + frames.byteLength + table.byteLength + block.byteLength,
+    sealedMs: 1_790_000_000_000,
+    entryTableBytes: table.byteLength,
+    entryTableCodec: 'none',
+    entryTableChecksum: checksum(table),
+    frameTableChecksum: checksum(frames),
+  });
+  return concatenate([header, frames, table, block]);
+}
+
+const page = encodePage({
+  count: 3,
+  starts: Uint16Array.of(0, 256, 257),
+  segments: Uint32Array.of(0, 7, 0),
+  indices: Uint16Array.of(0, 0, 0),
+});
+
+function checkpoint(): Uint8Array {
+  return encodeCheckpoint(volumeId, at, [
+    {
+      pageIndex: 0,
+      ...at,
+      part: 0,
+      offset: 0,
+      storedBytes: page.byteLength,
+      checksum: checksum(page),
+      liveBlocks: 1,
+    },
+  ]);
+}
+
+const manifest = encodeManifest({
+  id: volumeId,
+  name: 'drive0',
+  sizeBytes: 10_737_418_240,
+  createdAt: '2026-09-21T14:13:20.000Z',
+  codec: 'zstd',
+  durability: 'local',
+  epoch: 3,
+  closedThrough: 2,
+  tenures: [{ epoch: 1, lastSegment: 4 }],
+  writer: { id: 'a1b2c3d4', host: 'server-1', lease: 12 },
+  head: { segment: 4, epoch: 1 },
+  nonce: 'ffeeddccbbaa99887766554433221100',
+});
+
+/** By the name under which docs/FORMAT.md shows them; long runs of one block are cut off there. */
+export const examples: Readonly<Record<string, Uint8Array>> = {
+  'journal header': encodeJournalHeader(exampleHeader).subarray(0, 48),
+  'journal records': records(),
+  'segment object': segment().subarray(0, 128 + 12 + 48 + 16),
+  'map page': page,
+  'checkpoint object': checkpoint(),
+  manifest,
+  name: encodeNameRecord(volumeId),
+};
+
+/** As `hexdump -C` shows bytes, without the text. */
+export function hexLines(bytes: Uint8Array): string {
+  const lines: string[] = [];
+  for (let from = 0; from < bytes.byteLength; from += 16) {
+    const row = Buffer.from(bytes.subarray(from, from + 16)).toString('hex');
+    lines.push(`${from.toString(16).padStart(4, '0')}  ${row.replace(/(..)(?=.)/g, '$1 ')}`);
+  }
+  return lines.join('\n');
+}
