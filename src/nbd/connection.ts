@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
 import { toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -27,7 +27,7 @@ export class Connection {
   /** Resolves when, besides, every request has settled and the export was let go. */
   readonly released: Promise<void>;
 
-  private readonly socket: Socket;
+  private readonly socket: Duplex;
   private readonly options: ConnectionOptions;
   private readonly log: Log;
   private readonly handshake: Handshake;
@@ -42,7 +42,7 @@ export class Connection {
   private cancelTimer: () => void;
   private readonly settleReleased: () => void;
 
-  constructor(socket: Socket, peer: string, options: ConnectionOptions) {
+  constructor(socket: Duplex, peer: string, options: ConnectionOptions) {
     this.socket = socket;
     this.peer = peer;
     this.options = options;
@@ -59,7 +59,6 @@ export class Connection {
     });
     socket.on('data', this.negotiate);
     socket.on('end', () => this.endOfInput());
-    socket.on('drain', () => this.session?.transmission.drained());
     socket.on('error', (error) => this.log.debug('connection failed', { error: error.message }));
     socket.on('close', () => {
       this.socketClosed();

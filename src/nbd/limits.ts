@@ -39,9 +39,6 @@ export const defaultNbdLimits: NbdLimits = {
   statusExtents: 16_384,
 };
 
-/** What a socket of Node takes before it asks to wait for its 'drain'. */
-const socketBufferBytes = 65_536;
-
 export function nbdLimits(chosen: Partial<NbdLimits> = {}): NbdLimits {
   const limits = { ...defaultNbdLimits, ...chosen };
   for (const [name, value] of Object.entries(limits)) {
@@ -50,10 +47,6 @@ export function nbdLimits(chosen: Partial<NbdLimits> = {}): NbdLimits {
       `limit ${name} must be a whole number above 0`,
     );
   }
-  assert(
-    limits.unsentReplyBytesPerConnection >= socketBufferBytes,
-    `unsentReplyBytesPerConnection must be at least ${socketBufferBytes}: below it, a socket does not say when it has drained`,
-  );
   assert(
     limits.maximumRequestBytes <= limits.inFlightBytesPerConnection &&
       limits.inFlightBytesPerConnection <= limits.inFlightBytesTotal,

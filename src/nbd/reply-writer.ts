@@ -2,7 +2,8 @@ import { viewOf } from './wire.ts';
 
 /** The part of a socket that replies go to. */
 export interface ByteSink {
-  write(bytes: Uint8Array): boolean;
+  /** `taken` is called when the kernel has these bytes, or the socket has failed. */
+  write(bytes: Uint8Array, taken: () => void): boolean;
   cork(): void;
   uncork(): void;
   /** Bytes that were written and that the kernel has not taken yet. */
@@ -58,17 +59,21 @@ export class ReplyWriter {
   private sinkBytes = 0;
   private handedBytes = 0;
 
-  constructor(sink: ByteSink, pool: BatchPool) {
+  /** Called when the kernel has taken what it had not at the last flush. */
+  private readonly onTaken: () => void;
+
+  constructor(sink: ByteSink, pool: BatchPool, onTaken: () => void) {
     this.sink = sink;
     this.pool = pool;
+    this.onTaken = onTaken;
   }
 
-  /** Bytes of replies that the kernel has not taken, as of the last flush. */
+  /** Bytes of replies that the kernel has not taken, as far as known. */
   get unsentBytes(): number {
     return this.sinkBytes + this.queuedBytes;
   }
 
-  /** Bytes of replies that the kernel has taken, as of the last flush. */
+  /** Bytes of replies that the kernel has taken, as far as known. */
   get takenBytes(): number {
     return this.handedBytes - this.sinkBytes;
   }
@@ -119,11 +124,11 @@ export class ReplyWriter {
     const tail = this.start < this.end ? this.takeTail() : undefined;
     if (this.queue.length === 0) {
       if (tail === undefined) return;
-      this.sink.write(tail);
+      this.sink.write(tail, this.taken);
     } else {
       this.sink.cork();
-      for (const bytes of this.queue) this.sink.write(bytes);
-      if (tail !== undefined) this.sink.write(tail);
+      for (const bytes of this.queue) this.sink.write(bytes, this.taken);
+      if (tail !== undefined) this.sink.write(tail, this.taken);
       this.sink.uncork();
       this.handedBytes += this.queuedBytes;
       this.queue = [];
@@ -133,8 +138,13 @@ export class ReplyWriter {
     this.recycle();
   }
 
-  /** To be called when the sink has drained, too. */
-  recycle(): void {
+  private readonly taken = (): void => {
+    if (this.sinkBytes === 0) return;
+    this.recycle();
+    this.onTaken();
+  };
+
+  private recycle(): void {
     this.sinkBytes = this.sink.writableLength;
     for (let oldest = this.retired[0]; oldest !== undefined; oldest = this.retired[0]) {
       if (oldest.untilBytes > this.takenBytes) return;

@@ -99,7 +99,7 @@ export class Transmission {
       maximumRequestBytes: limits.maximumRequestBytes,
     };
     this.parser = new RequestParser(dialect === 'extended');
-    this.writer = new ReplyWriter(options.socket, options.pool);
+    this.writer = new ReplyWriter(options.socket, options.pool, () => this.repliesTaken());
     this.replies = new ReplyEncoder(dialect, this.writer);
     this.readCommand = new ReadCommand(device, this.replies, this.writer);
     this.statusCommand = new BlockStatusCommand(device, this.replies, limits.statusExtents);
@@ -109,13 +109,6 @@ export class Transmission {
     if (this.stopped) return;
     this.parser.push(chunk);
     this.pump();
-  }
-
-  /** The socket has taken all that it was given. */
-  drained(): void {
-    this.writer.recycle();
-    this.holdUnsent();
-    if (this.paused) this.pump();
   }
 
   /** Reads no more requests; `onFinished` follows when those under way are answered. */
@@ -136,6 +129,12 @@ export class Transmission {
   }
 
   private readonly retry = (): void => this.pump();
+
+  private repliesTaken(): void {
+    if (this.dead) return;
+    this.holdUnsent();
+    if (this.paused && !this.outputIsFull()) this.pump();
+  }
 
   private pump(): void {
     if (this.dead) return;
@@ -355,22 +354,22 @@ export class Transmission {
   private holdUnsent(): void {
     const unsent = this.writer.unsentBytes;
     if (unsent === this.heldUnsentBytes) return;
-    const { budget, clock, limits } = this.options;
+    const { budget } = this.options;
     if (unsent > this.heldUnsentBytes) budget.hold(unsent - this.heldUnsentBytes);
     else budget.release(this.heldUnsentBytes - unsent);
     this.heldUnsentBytes = unsent;
-    if (unsent > 0 && this.cancelStallCheck === undefined) {
-      const takenBytes = this.writer.takenBytes;
-      this.cancelStallCheck = clock.after(limits.unsentReplyMs, () => this.checkStall(takenBytes));
-    }
+    if (unsent > 0 && this.cancelStallCheck === undefined) this.planStallCheck();
   }
 
-  private checkStall(takenBytesThen: number): void {
-    this.cancelStallCheck = undefined;
-    this.writer.recycle();
-    const stalled = this.writer.unsentBytes > 0 && this.writer.takenBytes === takenBytesThen;
-    if (stalled) this.options.onBroken('the client does not take its replies');
-    else this.holdUnsent();
+  private planStallCheck(): void {
+    const { clock, limits } = this.options;
+    const takenBytes = this.writer.takenBytes;
+    this.cancelStallCheck = clock.after(limits.unsentReplyMs, () => {
+      this.cancelStallCheck = undefined;
+      if (this.writer.unsentBytes === 0) return;
+      if (this.writer.takenBytes > takenBytes) this.planStallCheck();
+      else this.options.onBroken('the client does not take its replies');
+    });
   }
 }
 

@@ -52,14 +52,14 @@ export class MemoryDevice implements BlockDevice {
 
   write(offset: number, from: Uint8Array, _options: WriteOptions): Done {
     this.bytes.set(from, offset);
-    this.mark(offset, from.length, blockState.data, false);
+    this.mark(offset, from.length);
     return undefined;
   }
 
   zero(offset: number, lengthBytes: number, options: ZeroOptions): Done {
     this.bytes.fill(0, offset, offset + lengthBytes);
     const state = options.mayPunchHole ? blockState.hole : blockState.zero;
-    this.mark(offset, lengthBytes, state, true);
+    this.markWhole(offset, lengthBytes, state);
     return undefined;
   }
 
@@ -92,13 +92,17 @@ export class MemoryDevice implements BlockDevice {
     return extents;
   }
 
-  /** Zeroing changes the state of whole blocks only; any written byte makes its block data. */
-  private mark(offset: number, lengthBytes: number, state: number, wholeOnly: boolean): void {
+  /** Makes every block that the range touches one that holds data. */
+  mark(offset: number, lengthBytes: number): void {
+    const first = Math.floor(offset / blockBytes);
+    this.states.fill(blockState.data, first, Math.ceil((offset + lengthBytes) / blockBytes));
+  }
+
+  /** Zeroing changes the state of whole blocks only. */
+  private markWhole(offset: number, lengthBytes: number, state: number): void {
+    const first = Math.ceil(offset / blockBytes);
     const end = offset + lengthBytes;
-    const reachesEnd = end === this.bytes.length;
-    const first = wholeOnly ? Math.ceil(offset / blockBytes) : Math.floor(offset / blockBytes);
-    const last =
-      wholeOnly && !reachesEnd ? Math.floor(end / blockBytes) : Math.ceil(end / blockBytes);
+    const last = end === this.sizeBytes ? this.states.length : Math.floor(end / blockBytes);
     if (first < last) this.states.fill(state, first, last);
   }
 }
