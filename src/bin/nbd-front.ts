@@ -44,9 +44,12 @@ function listenError(address: ListenAddress, cause: unknown): StorageError {
   const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
   const reasons: Readonly<Record<string, string>> = {
     EADDRINUSE: 'another process listens there: stop it, or choose another address with --listen',
-    EACCES: 'this user may not: choose a port above 1023 or another path with --listen',
+    // Node says this of a missing directory too.
+    EACCES:
+      address.kind === 'unix'
+        ? 'its directory is not there, or this user may not write to it'
+        : 'this user may not: choose a port above 1023 with --listen',
     EADDRNOTAVAIL: 'this machine has no such address',
-    ENOENT: 'the directory does not exist',
   };
   const message = `cannot listen on ${where}: ${reasons[code] ?? code}`;
   return new StorageError('local-io', message, { cause });

@@ -33,7 +33,7 @@ describe('output', () => {
 
   it('prints an error with the status of its code', () => {
     const text = outputTo();
-    expect(text.output.failure(new StorageError('held', 'it is held'))).toBe(11);
+    expect(text.output.failure(new StorageError('held', 'It is held.'))).toBe(11);
     expect(text.stderr.text).toBe('elasticdrive: it is held\n');
     const json = outputTo({ json: true });
     expect(json.output.failure(new StorageError('corrupt', 'it is damaged'))).toBe(13);

@@ -59,7 +59,7 @@ export class Output {
     if (this.#json) {
       this.#streams.stderr.write(`${JSON.stringify({ error: { code, message } })}\n`);
     } else {
-      this.#streams.stderr.write(`elasticdrive: ${message}\n`);
+      this.#streams.stderr.write(`elasticdrive: ${clause(message)}\n`);
       // What has no code of its own is our mistake, and whoever reports it needs to say where.
       if (code === 'internal' && cause instanceof Error) {
         this.#streams.stderr.write(`${cause.stack ?? ''}\n`);
@@ -90,6 +90,14 @@ export class Output {
     this.#progressShown = false;
     this.#streams.stderr.write('\r\u001B[K');
   }
+}
+
+/** A sentence as what follows a colon: "There is none." as "there is none". */
+function clause(sentence: string): string {
+  const text = /^[A-Z][a-z]* /.test(sentence)
+    ? sentence.charAt(0).toLowerCase() + sentence.slice(1)
+    : sentence;
+  return text.replace(/\.$/, '');
 }
 
 function quoted(text: string): string {

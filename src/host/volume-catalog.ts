@@ -73,8 +73,16 @@ export class VolumeCatalog {
 
   /** The volume of that name, attached; the empty name is the default volume. */
   async open(name: string): Promise<OpenVolume> {
-    const wanted = name === '' ? await this.#defaultName() : name;
-    const attachment = await this.#attach(wanted);
+    let wanted = name;
+    let attachment: Attachment;
+    try {
+      if (name === '') wanted = await this.#defaultName();
+      attachment = await this.#attach(wanted);
+    } catch (error) {
+      const { code, message } = toStorageError(error);
+      this.#options.log.warn('a client was refused', { volume: wanted, code, reason: message });
+      throw error;
+    }
     attachment.clients += 1;
     let open = true;
     return {
@@ -122,26 +130,23 @@ export class VolumeCatalog {
   async #attach(name: string): Promise<Attachment> {
     if (this.#closing) throw new StorageError('shutting-down', 'the daemon is shutting down');
     const present = this.#attached.get(name);
-    if (present?.volume.ended === true && present.clients === 0) {
-      // Another host took it; the next client gets a fresh attempt at it.
-      this.#forget(name);
-      await present.volume.abandon();
-    }
+    // Another host took it: the next client, when there is no other, gets a fresh attempt at it.
+    const stale = present?.volume.ended === true && present.clients === 0 ? present : undefined;
     const pending = this.#attachments.get(name);
-    if (pending !== undefined) return pending;
-    const attaching = this.#attachNow(name);
+    if (pending !== undefined && stale === undefined) return pending;
+    this.#attached.delete(name);
+    const attaching = this.#attachNow(name, stale?.volume);
     this.#attachments.set(name, attaching);
     try {
       return await attaching;
     } catch (error) {
       this.#attachments.delete(name);
-      const { code, message } = toStorageError(error);
-      this.#options.log.warn('a volume was not attached', { volume: name, code, reason: message });
       throw error;
     }
   }
 
-  async #attachNow(name: string): Promise<Attachment> {
+  async #attachNow(name: string, stale: AttachedVolume | undefined): Promise<Attachment> {
+    await stale?.abandon();
     const source = await this.#sourceOf(name);
     const volume = await source.attach(name);
     const attachment = { store: source.url, volume, clients: 0 };
