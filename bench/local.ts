@@ -77,7 +77,7 @@ export async function measureLocal(
           load.blockBytes === 4_096 ? measured.operationsPerSecond : measured.bytesPerSecond;
         const unit = load.blockBytes === 4_096 ? 'IOPS' : 'bytes/s';
         samples.push({ row: load.name, unit, column: name, value });
-        if (load.depth === 1) {
+        if (load.depth === 1 && load.flush !== true) {
           const row = `${load.name}: latency`;
           samples.push({ row, unit: 'µs', column: name, value: measured.latencyUs });
         }

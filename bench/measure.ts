@@ -6,6 +6,12 @@ const mebibyte = 2 ** 20;
 /** Where a load goes: an NBD export, or a file for peers that only have a mount. */
 export type Target = { readonly uri: string } | { readonly file: string };
 
+interface TimeLimit {
+  readonly seconds: number;
+  /** Ends earlier when each block of the range was touched once; each job has its own part then. */
+  readonly once?: boolean;
+}
+
 export interface Load {
   readonly name: string;
   readonly kind: 'read' | 'randread' | 'write' | 'randwrite';
@@ -19,7 +25,7 @@ export interface Load {
   /** The range of the device that the load touches. */
   readonly rangeBytes: number;
   /** How long it goes on; or, for a load that has an end, how many bytes it moves. */
-  readonly limit: { readonly seconds: number } | { readonly bytes: number };
+  readonly limit: TimeLimit | { readonly bytes: number };
 }
 
 export interface Measurement {
@@ -47,17 +53,16 @@ export async function measure(target: Target, load: Load): Promise<Measurement> 
     'uri' in target
       ? ['--ioengine=nbd', `--uri=${target.uri}`]
       : ['--ioengine=psync', `--filename=${target.file}`];
-  const length =
-    'seconds' in limit
-      ? ['--time_based', `--runtime=${limit.seconds}`, '--ramp_time=500ms']
-      : [`--io_size=${limit.bytes}`];
+  const once = 'seconds' in limit && limit.once === true;
+  const part = once ? Math.floor(rangeBytes / jobs) : rangeBytes;
+  const range = [`--size=${part}`, ...(once ? [`--offset_increment=${part}`] : ['--norandommap'])];
   const { stdout } = await run(
     'fio',
     [
       ...['--name=load', '--output-format=json', '--thread', '--group_reporting'],
-      ...['--randrepeat=0', '--norandommap', '--refill_buffers', '--invalidate=0'],
+      ...['--randrepeat=0', '--refill_buffers', '--invalidate=0'],
       ...[`--rw=${kind}`, `--bs=${blockBytes}`, `--iodepth=${depth}`, `--numjobs=${jobs}`],
-      ...[`--size=${rangeBytes}`, ...(flush ? ['--fsync=1'] : []), ...engine, ...length],
+      ...[...range, ...(flush ? ['--fsync=1'] : []), ...engine, ...extentOf(limit)],
     ],
     { timeoutMs: 600_000 },
   );
@@ -74,6 +79,12 @@ export async function measure(target: Target, load: Load): Promise<Measurement> 
     latencyUs: direction.lat_ns.mean / 1_000,
     seconds: direction.runtime / 1_000,
   };
+}
+
+function extentOf(limit: Load['limit']): string[] {
+  if (!('seconds' in limit)) return [`--io_size=${limit.bytes}`];
+  const runtime = `--runtime=${limit.seconds}`;
+  return limit.once === true ? [runtime] : [runtime, '--time_based', '--ramp_time=500ms'];
 }
 
 /** Writes the range once, from its beginning, so that there is something to read. */

@@ -37,18 +37,28 @@ export interface StoreSettings {
   readonly slowRandomBytes: number;
 }
 
-/** One contender on one empty disk; `open` gives a process with empty caches. */
+/** One contender on one empty disk. */
 interface Disk {
   readonly name: string;
-  /** Each write is in the store before its answer. */
-  readonly durable: boolean;
-  /** Runs `use` against a fresh process, which is stopped, and all it wrote stored, when it is done. */
+  /** Bytes that it writes in order, and then reads; less for those that would take hours. */
+  readonly sequentialBytes: number;
+  /** Bytes that it writes at random; none for one that is only there for large blocks. */
+  readonly randomBytes: number;
+  readonly reads: boolean;
+  /** Runs `use` with a process with empty caches, which is then stopped, all it wrote stored. */
   open<T>(use: (target: Target) => Promise<T>): Promise<T>;
 }
 
+/** How s3backer is run: as strict as our flush, as it comes, and with the blocks that suit it best. */
 const s3backerModes = {
-  durable: ['--blockCacheWriteDelay=0', '--blockCacheSync'],
-  defaults: [],
+  durable: {
+    flags: ['--blockSize=4k', '--blockCacheWriteDelay=0', '--blockCacheSync'],
+    sequentialShare: 1 / 32,
+    random: true,
+    reads: false,
+  },
+  defaults: { flags: ['--blockSize=4k'], sequentialShare: 1 / 32, random: true, reads: true },
+  '1M blocks': { flags: ['--blockSize=1m'], sequentialShare: 1 / 2, random: false, reads: true },
 } as const;
 
 class StoreBench {
@@ -69,8 +79,9 @@ class StoreBench {
     await using bucket = await this.#bucket();
     await this.#rawClient(bucket.store);
     for (const disk of this.#disks(bucket)) {
-      await this.#sequential(disk);
-      await this.#randomWrites(disk);
+      await this.#sequentialWrites(disk);
+      if (disk.reads) await this.#reads(disk);
+      if (disk.randomBytes > 0) await this.#randomWrites(disk);
       this.#say(`measured ${disk.name}, round ${round + 1}`);
     }
   }
@@ -94,17 +105,22 @@ class StoreBench {
       accessKey: this.#rgw.accessKeyId,
       secretKey: this.#rgw.secretAccessKey,
     };
-    const peer = (mode: keyof typeof s3backerModes): Disk => ({
-      name: `s3backer ${mode}`,
-      durable: mode === 'durable',
-      open: async (use) => {
-        await using machine = await TemporaryDirectory.make();
-        const contender = await s3backer(place, machine, mode, volumeBytes, s3backerModes[mode]);
-        await using mounted = contender;
-        return await use(mounted.target);
-      },
-    });
-    return [this.#ownDisk(bucket.name), peer('durable'), peer('defaults')];
+    const { sequentialBytes, slowRandomBytes } = this.#settings;
+    const peers = Object.entries(s3backerModes).map(
+      ([mode, { flags, sequentialShare, random, reads }]): Disk => ({
+        name: `s3backer ${mode}`,
+        sequentialBytes: sequentialBytes * sequentialShare,
+        randomBytes: random ? slowRandomBytes : 0,
+        reads,
+        open: async (use) => {
+          await using machine = await TemporaryDirectory.make();
+          const prefix = mode.replace(' ', '-');
+          await using mounted = await s3backer(place, machine, prefix, volumeBytes, flags);
+          return await use(mounted.target);
+        },
+      }),
+    );
+    return [this.#ownDisk(bucket.name), ...peers];
   }
 
   #ownDisk(bucketName: string): Disk {
@@ -112,7 +128,9 @@ class StoreBench {
     let made: Promise<unknown> | undefined;
     return {
       name: ours,
-      durable: false,
+      sequentialBytes: this.#settings.sequentialBytes,
+      randomBytes: this.#settings.randomBytes,
+      reads: true,
       open: async (use) => {
         made ??= createVolume(store, 'bench', String(volumeBytes));
         await made;
@@ -152,37 +170,40 @@ class StoreBench {
     this.#say(`measured the S3 client, round ${this.#round + 1}`);
   }
 
-  async #sequential(disk: Disk): Promise<void> {
-    const { sequentialBytes: bytes, secondsEach } = this.#settings;
-    const range = { rangeBytes: bytes, limit: { bytes } };
-    const large = { ...range, blockBytes: 131_072, depth: 16 };
-    // s3backer's durable writes come one after another; a part of the range is enough of them.
-    const part = disk.durable ? { limit: { bytes: bytes / 8 } } : {};
+  async #sequentialWrites(disk: Disk): Promise<void> {
     await this.#writing(disk, rows.sequentialWrite, 'bytes/s', {
-      ...large,
-      ...part,
       name: rows.sequentialWrite,
       kind: 'write',
+      blockBytes: 131_072,
+      depth: 16,
+      rangeBytes: disk.sequentialBytes,
+      limit: { bytes: disk.sequentialBytes },
     });
-    const readable = disk.durable ? bytes / 8 : bytes;
-    const read = await disk.open((target) =>
+  }
+
+  /** Reads what was written in order. */
+  async #reads(disk: Disk): Promise<void> {
+    const rangeBytes = disk.sequentialBytes;
+    const sequential = await disk.open((target) =>
       measure(target, {
-        ...large,
-        rangeBytes: readable,
-        limit: { bytes: readable },
         name: rows.sequentialRead,
         kind: 'read',
+        blockBytes: 131_072,
+        depth: 16,
+        rangeBytes,
+        limit: { bytes: rangeBytes },
       }),
     );
-    this.#add(rows.sequentialRead, 'bytes/s', disk.name, read.bytesPerSecond);
+    this.#add(rows.sequentialRead, 'bytes/s', disk.name, sequential.bytesPerSecond);
     for (const { row, depth } of rows.randomRead) {
       const random = await disk.open((target) =>
         measure(target, {
           name: row,
           kind: 'randread',
           blockBytes: 4_096,
-          rangeBytes: readable,
-          limit: { seconds: secondsEach },
+          rangeBytes,
+          // Each block once at most, so that every read is a cold one.
+          limit: { seconds: this.#settings.secondsEach, once: true },
           // A mount is read by so many clients; an export by so many requests of one.
           ...('uri' in target ? { depth } : { depth: 1, jobs: depth }),
         }),
@@ -192,15 +213,13 @@ class StoreBench {
   }
 
   async #randomWrites(disk: Disk): Promise<void> {
-    const { randomBytes, slowRandomBytes } = this.#settings;
-    const bytes = disk.name === ours ? randomBytes : slowRandomBytes;
     await this.#writing(disk, rows.randomWrite, 'IOPS', {
       name: rows.randomWrite,
       kind: 'randwrite',
       blockBytes: 4_096,
       depth: 32,
       rangeBytes: volumeBytes,
-      limit: { bytes },
+      limit: { bytes: disk.randomBytes },
     });
   }
 

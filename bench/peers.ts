@@ -111,7 +111,7 @@ export async function s3backer(
   await writeFile(access, `${place.accessKey}:${place.secretKey}\n`, { mode: 0o600 });
   const server = new Server('s3backer', [
     ...['-f', `--baseURL=${place.endpoint}/`, `--accessFile=${access}`, `--prefix=${name}/`],
-    ...[`--size=${sizeBytes}`, '--blockSize=4k', '--noAutoDetect', '--quiet'],
+    ...[`--size=${sizeBytes}`, '--noAutoDetect', '--quiet'],
     ...[...flags, place.bucket, mount],
   ]);
   const file = `${mount}/file`;

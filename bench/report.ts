@@ -125,7 +125,7 @@ export function verdictTable(verdicts: readonly Verdict[]): string {
   const lines = verdicts.map(({ says, measured, met }) => [
     says,
     measured === undefined ? 'not measured' : measured.toFixed(2),
-    met ? 'yes' : 'no',
+    measured === undefined ? '' : met ? 'yes' : 'no',
   ]);
   return `## Goals\n\n${aligned([['goal', 'measured', 'met'], ...lines])}\n`;
 }
