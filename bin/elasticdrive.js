@@ -6,7 +6,7 @@ if (!(major >= 24)) {
   process.stderr.write(
     'elasticdrive: this is Node ' +
       process.versions.node +
-      ', and ElasticDrive needs Node 24 or newer: install it from https://nodejs.org, or run ElasticDrive with "npx elasticdrive" where it was installed with npm.\n',
+      ', and ElasticDrive needs Node 24 or newer: install it from https://nodejs.org, or with "npm install node@24" and start ElasticDrive with "npx elasticdrive".\n',
   );
   process.exit(1);
 }

@@ -29,7 +29,7 @@ process.exit(
     streams: {
       stdout: process.stdout,
       stderr: process.stderr,
-      stderrIsTerminal: process.stderr.isTTY === true,
+      stderrIsTerminal: process.stderr.isTTY,
     },
     signals: process,
     environment: process.env,

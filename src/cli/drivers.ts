@@ -29,13 +29,13 @@ export interface StoreRequest extends StoreConfiguration {
 
 export interface OpenStore {
   readonly store: ObjectStore;
-  statistics(): StoreStatistics;
+  readonly statistics: () => StoreStatistics;
 }
 
 export interface SourceRequest {
   readonly opened: OpenStore;
   /** Holds a directory for each volume: journal and cache. */
   readonly stateDirectory: string;
-  settingsOf(volumeName: string): Settings;
+  readonly settingsOf: (volumeName: string) => Settings;
   readonly log: Log;
 }

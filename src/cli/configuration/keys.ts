@@ -194,7 +194,7 @@ export const keyNames = Object.keys(keys) as KeyName[];
 
 export type AnyKey = Key<unknown>;
 export function keyOf(name: KeyName): AnyKey {
-  return keys[name] as AnyKey;
+  return keys[name];
 }
 
 /** The value where nobody said anything, or in brackets what happens then. */

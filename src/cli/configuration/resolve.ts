@@ -32,7 +32,7 @@ export interface Resolved {
   readonly stores: readonly StoreConfiguration[];
   /** Everything that some source said, by name. */
   readonly said: ReadonlyMap<string, Said>;
-  settingsOfVolume(name: string): Settings;
+  readonly settingsOfVolume: (name: string) => Settings;
   /** Sentences that begin with the place. Where there are any, nothing else here is to be used. */
   readonly problems: readonly string[];
 }

@@ -61,7 +61,8 @@ export class TestMachine {
         this.requests.push(request);
         const store = this.#stores.get(request.url) ?? createMemoryStore();
         this.#stores.set(request.url, store);
-        const named = Object.create(store, { url: { value: request.url } }) as typeof store;
+        // What one command leaves in a store is there for the next.
+        const named = { ...store, url: request.url, close: () => Promise.resolve() };
         const statistics = { requests: {}, errors: 0, bytesSent: 0, bytesReceived: 0 };
         return Promise.resolve({ store: named, statistics: () => statistics });
       },
