@@ -44,7 +44,7 @@ export interface TransmissionOptions {
   readonly onBroken: (reason: string) => void;
 }
 
-type Progress = 'starved' | 'blocked' | 'stopped';
+type Progress = 'starved' | 'blocked' | 'full' | 'stopped';
 
 const plain = { fua: false } as const;
 const forced = { fua: true } as const;
@@ -138,9 +138,13 @@ export class Transmission {
 
   private pump(): void {
     if (this.dead) return;
-    const progress = this.run();
-    this.writer.flush();
-    this.holdUnsent();
+    let progress: Progress;
+    do {
+      progress = this.run();
+      this.writer.flush();
+      this.holdUnsent();
+      // What the kernel took at once makes room again, and nobody else would say so.
+    } while (progress === 'full' && !this.outputIsFull());
     if (this.dead || progress === 'stopped') return;
     this.pause(progress === 'blocked' || this.outputIsFull());
   }
@@ -159,7 +163,7 @@ export class Transmission {
   private run(): Progress {
     const { parser } = this;
     while (!this.stopped) {
-      if (this.outputIsFull()) return 'blocked';
+      if (this.outputIsFull()) return 'full';
       switch (parser.next()) {
         case 'starved':
           return 'starved';
