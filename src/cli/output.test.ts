@@ -1,15 +1,7 @@
-import { Writable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { StorageError } from '../base/errors.ts';
 import { fields, Output, table } from './output.ts';
-
-class Capture extends Writable {
-  text = '';
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.text += chunk.toString();
-    done();
-  }
-}
+import { Capture } from './testing/run-program.ts';
 
 function outputTo(options: { json?: boolean; terminal?: boolean } = {}): {
   output: Output;

@@ -15,7 +15,7 @@ export const statusVerb: Verb = {
   keys: ['state_dir', 'control_socket'],
   async run(invocation) {
     const status = await ask(invocation);
-    invocation.output.result(status, () => render(status));
+    invocation.output.result(status, () => renderStatus(status));
     return undefined;
   },
 };
@@ -46,7 +46,8 @@ async function ask(invocation: Invocation): Promise<DaemonStatus> {
   );
 }
 
-function render(status: DaemonStatus): string {
+/** The status for people. */
+export function renderStatus(status: DaemonStatus): string {
   const stopping = status.stopping ? ', stopping' : '';
   const head = `elasticdrive ${status.version}, process ${status.pid}, up ${roundDuration(status.uptimeMs)}${stopping}, ${roundSize(status.residentBytes)} resident\nstate in ${status.stateDirectory}\nlistening on ${status.listening.join(' ')}\n`;
   return [head, volumes(status), stores(status), clients(status)].join('\n');

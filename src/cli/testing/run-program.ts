@@ -5,14 +5,24 @@ import { StorageError } from '../../base/errors.ts';
 import { seededRandom } from '../../base/random.ts';
 import { MemorySource } from '../../host/testing/memory-source.ts';
 import { createMemoryStore } from '../../store/memory-store.ts';
+import { listVolumes } from '../../volume/catalog.ts';
 import { contents } from '../contents.ts';
 import type { Drivers, StoreRequest } from '../drivers.ts';
 import { runProgram } from '../program.ts';
 
 export class Capture extends Writable {
   text = '';
+  #next = Promise.withResolvers<void>();
+
+  /** Resolves when something is written after this was asked. */
+  get written(): Promise<void> {
+    return this.#next.promise;
+  }
+
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     this.text += chunk.toString();
+    this.#next.resolve();
+    this.#next = Promise.withResolvers();
     done();
   }
 }
@@ -37,6 +47,7 @@ export class TestMachine {
   run(...argv: string[]): Promise<number> {
     this.stdout.text = '';
     this.stderr.text = '';
+    this.signals.removeAllListeners();
     return runProgram(argv, contents, {
       streams: { stdout: this.stdout, stderr: this.stderr, stderrIsTerminal: false },
       environment: this.#environment,
@@ -66,7 +77,11 @@ export class TestMachine {
         const statistics = { requests: {}, errors: 0, bytesSent: 0, bytesReceived: 0 };
         return Promise.resolve({ store: named, statistics: () => statistics });
       },
-      createSource: ({ opened }) => new MemorySource(opened.store.url, []),
+      createSource: ({ opened: { store } }) => {
+        const source = new MemorySource(store.url, []);
+        source.list = () => listVolumes(store);
+        return source;
+      },
       createServer: () => ({
         listen: (address) => Promise.resolve(address),
         drain: () => Promise.resolve(),
