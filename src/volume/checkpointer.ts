@@ -1,5 +1,5 @@
-import { type Clock, breathe } from '../base/clock.ts';
-import type { Log } from '../base/log.ts';
+import { breathe } from '../base/clock.ts';
+import type { StorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import { encodeCheckpoint, type PageReference } from '../format/checkpoint-object.ts';
 import { segmentDataBytes } from '../format/geometry.ts';
@@ -16,6 +16,7 @@ import {
 import type { Ownership } from './ownership.ts';
 import { PageTable } from './page-table.ts';
 import type { VolumeSettings } from './settings.ts';
+import { type PatientContext, untilDone } from './until-done.ts';
 
 /** Pages folded in one go by a worker. */
 const pagesPerJob = 32;
@@ -24,12 +25,9 @@ const pagesObjectBytes = 16 * 2 ** 20;
 /** Guess of a changed page's stored size before there is one. */
 const typicalPageBytes = 1024;
 
-export interface CheckpointerContext {
+export interface CheckpointerContext extends PatientContext {
   readonly store: ObjectStore;
-  readonly clock: Clock;
-  readonly log: Log;
   readonly workers: EngineWorkers;
-  readonly settings: VolumeSettings;
   readonly volumeId: string;
   readonly ownership: Ownership;
 }
@@ -66,6 +64,7 @@ export class Checkpointer {
   private running: Promise<void> | undefined;
   private cancelIdleTimer: (() => void) | undefined;
   private stopped = false;
+  private ended: StorageError | undefined;
   checkpointCount = 0;
 
   constructor(context: CheckpointerContext, table: PageTable, tail: readonly SegmentEntries[]) {
@@ -131,15 +130,24 @@ export class Checkpointer {
     }
     const changes = await this.storePages(at, grouping.pages);
     const table = this.table.with(changes);
-    const { store, volumeId, ownership } = this.context;
+    const { volumeId, ownership } = this.context;
     const object = encodeCheckpoint(volumeId, at, table.references());
-    await store.put(checkpointKey(volumeId, at), [object]);
+    await this.put(checkpointKey(volumeId, at), [object]);
     await ownership.update((manifest) => ({ ...manifest, head: at }));
     this.table = table;
     this.tail.splice(0, segments.length);
     this.touched = new Set();
     for (const { entries } of this.tail) touchedPages(entries, this.touched);
     this.checkpointCount += 1;
+  }
+
+  private put(key: string, parts: readonly Uint8Array[]): Promise<void> {
+    return untilDone(
+      this.context,
+      key,
+      () => this.ended,
+      () => this.context.store.put(key, parts),
+    );
   }
 
   /** Folds the pages batch by batch and stores them; returns where each is now. */
@@ -154,7 +162,7 @@ export class Checkpointer {
     let partBytes = 0;
     const put = async (): Promise<void> => {
       if (parts.length === 0) return;
-      await this.context.store.put(pagesKey(this.context.volumeId, at, part), parts);
+      await this.put(pagesKey(this.context.volumeId, at, part), parts);
       part += 1;
       parts = [];
       partBytes = 0;
@@ -197,10 +205,16 @@ export class Checkpointer {
     return this.context.workers.fold({ pages: changes });
   }
 
-  /** Begins nothing more; resolves when nothing is under way. */
-  async stop(): Promise<void> {
+  /** Begins no checkpoint of its own any more; `checkpoint` still makes one. */
+  stop(): void {
     this.stopped = true;
     this.cancelIdleTimer?.();
+  }
+
+  /** Ends what is under way, for `reason`, at its next request; resolves when it has. */
+  async end(reason: StorageError): Promise<void> {
+    this.stop();
+    this.ended = reason;
     await this.running?.catch(() => undefined);
   }
 }

@@ -195,7 +195,7 @@ function assemble(
     epochOf: (segment) => epochOfSegment(ownership.manifest, segment),
   });
   const checkpointer = new Checkpointer(
-    { store, clock, log, workers, settings, volumeId, ownership },
+    { store, clock, random, log, workers, settings, volumeId, ownership },
     table,
     tail.segments,
   );

@@ -1,22 +1,15 @@
-import { type Clock, sleep } from '../base/clock.ts';
-import { isStorageError, type StorageError, toStorageError } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
+import { type StorageError, toStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
-import type { Random } from '../base/random.ts';
 import type { Codec } from '../format/compression.ts';
 import { segmentKey } from '../format/names.ts';
 import type { FrameTable } from '../format/segment-object.ts';
 import type { EngineWorkers } from './engine-workers.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
-import type { VolumeSettings } from './settings.ts';
+import { type PatientContext, untilDone } from './until-done.ts';
 
-export interface UploaderContext {
+export interface UploaderContext extends PatientContext {
   readonly store: ObjectStore;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
   readonly workers: EngineWorkers;
-  readonly settings: VolumeSettings;
   readonly volumeId: string;
   readonly epoch: number;
   readonly codec: Codec;
@@ -84,6 +77,7 @@ export class Uploader {
         },
         (error: unknown) => {
           this.active -= 1;
+          if (this.stopped !== undefined) return;
           this.stop(toStorageError(error));
           this.onFailure(toStorageError(error));
         },
@@ -103,30 +97,14 @@ export class Uploader {
       sealedMs: segment.sealedMs,
       codec,
     });
-    await this.putUntilDone(segmentKey(volumeId, at), packed.body);
-    if (this.stopped !== undefined) return;
+    const key = segmentKey(volumeId, at);
+    const stopped = (): StorageError | undefined => this.stopped;
+    await untilDone(this.context, key, stopped, () => this.context.store.put(key, [packed.body]));
     this.uploadedBytes += packed.body.byteLength;
     this.uploadedSegments += 1;
     this.onTable(segment.number, packed.frames);
     this.stored.set(segment.number, segment);
     this.advance();
-  }
-
-  private async putUntilDone(key: string, body: Uint8Array): Promise<void> {
-    const { store, clock, random, log, settings } = this.context;
-    let waitMs = settings.retryMinimumMs;
-    while (this.stopped === undefined) {
-      try {
-        await store.put(key, [body]);
-        return;
-      } catch (error) {
-        // A store that refuses today may be repaired: the data stays in the journal until it is.
-        if (!isStorageError(error)) throw error;
-        log.warn('segment not uploaded yet, trying again', { key, error: error.message });
-        await sleep(clock, waitMs * (0.5 + random.fraction()));
-        waitMs = Math.min(settings.retryMaximumMs, waitMs * 2);
-      }
-    }
   }
 
   private advance(): void {

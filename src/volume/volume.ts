@@ -217,7 +217,7 @@ export class Volume implements BlockDevice {
       segments.seal();
       const last = segments.lastNumber;
       await uploader.whenCommitted(last);
-      await checkpointer.stop();
+      checkpointer.stop();
       await checkpointer.checkpoint();
       const { epoch } = ownership;
       await ownership.release(last);
@@ -235,7 +235,7 @@ export class Volume implements BlockDevice {
     ownership.stopRenewing();
     uploader.stop(reason);
     segments.stop();
-    await checkpointer.stop();
+    await checkpointer.end(reason);
     await segments.journal.stop();
     for (const segment of segments.segments.values()) await segment.file.file.close();
     await files.close();

@@ -1,5 +1,5 @@
 import { silentLog } from '../../src/base/log.ts';
-import { systemClock } from '../../src/base/clock.ts';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
 import type { ObjectStore } from '../../src/base/object-store.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { createVolume, type NewVolume } from '../../src/volume/catalog.ts';
@@ -31,9 +31,16 @@ export class VolumeHost {
   readonly name: string;
   readonly settings: VolumeSettings;
   readonly random;
+  private readonly clock: Clock;
 
-  constructor(store: ObjectStore, settings: Partial<VolumeSettings> = {}, seed = 1) {
+  constructor(
+    store: ObjectStore,
+    settings: Partial<VolumeSettings> = {},
+    seed = 1,
+    clock: Clock = systemClock,
+  ) {
     this.store = store;
+    this.clock = clock;
     this.settings = { ...smallSettings, ...settings };
     lastHost += 1;
     this.name = `host-${lastHost}`;
@@ -41,7 +48,7 @@ export class VolumeHost {
   }
 
   async create(volume: NewVolume): Promise<void> {
-    await createVolume(this.store, volume, { clock: systemClock, random: this.random });
+    await createVolume(this.store, volume, { clock: this.clock, random: this.random });
   }
 
   open(name: string): Promise<Volume> {
@@ -49,7 +56,7 @@ export class VolumeHost {
       store: this.store,
       disk: this.disk,
       workers: inlineWorkers(this.disk),
-      clock: systemClock,
+      clock: this.clock,
       random: this.random,
       log: silentLog,
       name,
