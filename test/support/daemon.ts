@@ -37,7 +37,9 @@ export function s3Store(url: string, account: S3Account): TestStore {
 }
 
 export interface DaemonOptions {
-  readonly store: TestStore;
+  /** Where the volumes are; a configuration file may say it instead. */
+  readonly store?: TestStore;
+  readonly configuration?: string;
   /** Directory for the state and the socket; made when it is not there. */
   readonly directory: string;
   readonly flags?: readonly string[];
@@ -74,13 +76,20 @@ export class Daemon implements AsyncDisposable {
 
   /** Starts a daemon that listens on a Unix socket and a port of 127.0.0.1; back when both answer. */
   static async start(options: DaemonOptions): Promise<Daemon> {
-    const { store, directory, flags = [] } = options;
+    const { store, configuration, directory, flags = [] } = options;
     await mkdir(directory, { recursive: true });
     const socketPath = join(directory, 'nbd.sock');
     const listen = ['--listen', `nbd+unix://${socketPath}`, '--listen', 'nbd://127.0.0.1:0'];
-    const where = ['--store', store.url, '--state-dir', join(directory, 'state')];
-    const args = [command, 'serve', ...where, ...listen, ...store.flags, ...flags];
-    const server = new Server(process.execPath, args, { environment: store.environment });
+    const state = ['--state-dir', join(directory, 'state')];
+    const from = [
+      ...(store === undefined ? [] : ['--store', store.url, ...store.flags]),
+      ...(configuration === undefined ? [] : ['--config', configuration]),
+    ];
+    const server = new Server(
+      process.execPath,
+      [command, 'serve', ...from, ...state, ...listen, ...flags],
+      { environment: store?.environment ?? {} },
+    );
     try {
       const port = await server.until(() => /nbd:\/\/127\.0\.0\.1:(\d+)/.exec(server.log)?.[1]);
       await server.until(() => accepts(socketPath));
@@ -106,12 +115,9 @@ export class Daemon implements AsyncDisposable {
 
   /** What `elasticdrive status --json` says. */
   async status(): Promise<unknown> {
-    const { directory, store } = this.#options;
-    const socket = join(directory, 'state', 'control.sock');
+    const socket = join(this.#options.directory, 'state', 'control.sock');
     const args = ['status', '--json', '--control-socket', socket];
-    const { stdout } = await run(process.execPath, [command, ...args], {
-      environment: store.environment,
-    });
+    const { stdout } = await run(process.execPath, [command, ...args]);
     return JSON.parse(stdout);
   }
 
