@@ -99,7 +99,8 @@ export default {
   ],
   options: {
     parser: 'swc',
-    doNotFollow: { path: 'node_modules' },
+    // Tests may know everything, and use syntax that this parser does not.
+    doNotFollow: { path: ['node_modules', tests, '^(test|bench|scripts)/'] },
     tsPreCompilationDeps: true,
     combinedDependencies: false,
     enhancedResolveOptions: {
