@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import type { BlockDevice, Done, Extent } from '../base/block-device.ts';
-import { type ReplyEncoder, refusalOf, replyTo } from './reply-encoder.ts';
+import { type ReplyEncoder, replyTo } from './reply-encoder.ts';
 import { badStatusPayload, validateStatusRange } from './validate.ts';
 import {
   allocationContext,
@@ -47,7 +47,7 @@ export class BlockStatusCommand {
     try {
       extents = this.device.status(offset, lengthBytes, maximum);
     } catch (error) {
-      this.replies.failure(request, refusalOf(error));
+      this.replies.deviceFailure(request, error);
       return undefined;
     }
     if (Array.isArray(extents)) {
@@ -57,7 +57,7 @@ export class BlockStatusCommand {
     const to = replyTo(request);
     return extents.then(
       (found) => this.answer(to, lengthBytes, found),
-      (error: unknown) => this.replies.failure(to, refusalOf(error)),
+      (error: unknown) => this.replies.deviceFailure(to, error),
     );
   }
 

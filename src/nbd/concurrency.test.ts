@@ -48,7 +48,7 @@ describe('requests on one connection', () => {
     session.vanish();
   });
 
-  it('that finish in one tick are answered in one write', async () => {
+  it('that finish in one turn are answered in one write', async () => {
     const device = new HeldDevice(8192);
     const session = await enter('simple', { devices: { disk: device } });
     for (let cookie = 1; cookie <= 8; cookie += 1) session.send(request(writeZeroes, cookie, 0, 1));

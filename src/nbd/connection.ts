@@ -102,17 +102,17 @@ export class Connection {
       if (message === undefined) break;
       const step = await this.handshake.answer(message);
       if (this.socket.destroyed) {
-        if (typeof step.then === 'object') await this.letGo(step.then);
+        if (typeof step.next === 'object') await this.letGo(step.next);
         return;
       }
       this.socket.cork();
       for (const reply of step.replies) this.socket.write(reply);
       this.socket.uncork();
-      if (step.then === 'go-on') continue;
+      if (step.next === 'go-on') continue;
       this.negotiating = false;
-      if (step.then === 'cut') this.cut('the handshake was refused');
-      else if (step.then === 'end') this.end();
-      else this.transmit(step.then);
+      if (step.next === 'cut') this.cut('the handshake was refused');
+      else if (step.next === 'end') this.end();
+      else this.transmit(step.next);
       return;
     }
     this.negotiating = false;
@@ -130,6 +130,7 @@ export class Connection {
       dialect: agreement.dialect,
       allocationContext: agreement.allocationContext,
       clock,
+      log: this.log.with({ export: agreement.handle.name }),
       limits,
       budget,
       pool,
@@ -138,7 +139,7 @@ export class Connection {
     });
     this.session = { agreement, transmission };
     this.log.info('client entered', { export: agreement.handle.name });
-    this.socket.on('data', (chunk) => transmission.receive(chunk));
+    this.socket.on('data', (chunk: Buffer) => transmission.receive(chunk));
     this.socket.resume();
     const rest = this.parser.takeRest();
     if (rest.length > 0) transmission.receive(rest);
@@ -189,7 +190,7 @@ export class Connection {
       this.session.transmission.disconnected();
       return;
     }
-    this.conversation
+    void this.conversation
       .then(() => this.handshake.release())
       .catch((error: unknown) => {
         this.log.error('export was not let go', { error: toStorageError(error).message });

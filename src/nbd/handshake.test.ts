@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { MemoryDevice } from '../../test/support/memory-device.ts';
 import { memoryCatalog } from '../../test/support/memory-catalog.ts';
 import { StorageError } from '../base/errors.ts';
+import { withoutOptionMessages } from './testing/replies.ts';
 import {
   answerTo,
   Conversation,
@@ -12,7 +13,7 @@ import {
 
 /**
  * What a client says after the greeting and what it is answered, byte for byte. A reply's message
- * for people is left out of the comparison: see `withoutMessages`.
+ * for people is left out of the comparison: see `withoutOptionMessages`.
  */
 interface Case {
   readonly title: string;
@@ -368,25 +369,6 @@ const cases: readonly Case[] = [
   },
 ];
 
-/** Cuts the messages from error replies, and checks that each is a sentence for people. */
-function withoutMessages(bytes: Buffer): string {
-  const magic = hex(rep);
-  let out = '';
-  for (let at = 0; at < bytes.length; ) {
-    const isReply = bytes.subarray(at, at + 8).equals(magic);
-    if (!isReply) return out + bytes.subarray(at).toString('hex');
-    const length = bytes.readUInt32BE(at + 16);
-    if (bytes.readUInt32BE(at + 12) >= 0x8000_0000) {
-      expect(bytes.toString('utf8', at + 20, at + 20 + length)).toMatch(/^[\w,:; ]+$/);
-      out += bytes.toString('hex', at, at + 16);
-    } else {
-      out += bytes.toString('hex', at, at + 20 + length);
-    }
-    at += 20 + length;
-  }
-  return out;
-}
-
 /** Every position for what is short; for the long names, around what matters. */
 function cutsOf(count: number): number[] {
   const all = Array.from({ length: count + 1 }, (_, index) => index);
@@ -399,7 +381,7 @@ describe('the handshake, byte for byte and cut at every byte', () => {
     const expected = hex(server).toString('hex');
     for (const cutAt of cutsOf(bytes.length)) {
       const found = await answerTo(bytes, cutAt, options?.());
-      const answer = withoutMessages(Buffer.from(found.answer, 'hex'));
+      const answer = withoutOptionMessages(Buffer.from(found.answer, 'hex'));
       // A server that shuts down may close between two parts of what a client says.
       if (options?.().isShuttingDown?.() === true && cutAt < bytes.length) continue;
       expect({ cutAt, answer, state: found.state }).toEqual({ cutAt, answer: expected, state });
@@ -446,7 +428,7 @@ describe('a handshake', () => {
     const inner = memoryCatalog({ disk: new MemoryDevice(4096) });
     const gate = Promise.withResolvers<void>();
     const catalog = {
-      list: inner.list,
+      list: () => inner.list(),
       open: async (name: string) => {
         await gate.promise;
         return inner.open(name);

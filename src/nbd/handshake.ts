@@ -38,7 +38,7 @@ export interface Agreement {
 /** What to send, and what to do when it is sent. `end` lets the client read it, `cut` does not. */
 export interface HandshakeStep {
   readonly replies: readonly Uint8Array[];
-  readonly then: 'go-on' | 'end' | 'cut' | Agreement;
+  readonly next: 'go-on' | 'end' | 'cut' | Agreement;
 }
 
 export interface HandshakeOptions {
@@ -63,7 +63,7 @@ const nothingNegotiated = (): Negotiated => ({
   contextExport: undefined,
 });
 
-const cut: HandshakeStep = { replies: [], then: 'cut' };
+const cut: HandshakeStep = { replies: [], next: 'cut' };
 
 /**
  * The handshake as a conversation of values: a message in, a step out. It holds no socket, and no
@@ -85,7 +85,7 @@ export class Handshake {
       case 'client-flags':
         if ((message.flags & ~knownClientFlags) !== 0) return cut;
         this.wantsZeroes = (message.flags & clientFlag.noZeroes) === 0;
-        return { replies: [], then: 'go-on' };
+        return { replies: [], next: 'go-on' };
       case 'oversized-option':
         if (message.option === option.exportName) return cut;
         return refuse(message.option, optionReply.errorTooBig, 'the option data is too long');
@@ -106,7 +106,7 @@ export class Handshake {
 
   private async answerOption(number: number, data: Uint8Array): Promise<HandshakeStep> {
     if (number === option.abort) {
-      return { replies: [encodeOptionReply(number, optionReply.ack)], then: 'end' };
+      return { replies: [encodeOptionReply(number, optionReply.ack)], next: 'end' };
     }
     if (number === option.exportName) return this.exportName(data);
     if (this.options.isShuttingDown()) {
@@ -141,7 +141,7 @@ export class Handshake {
       const { sizeBytes } = agreement.handle.device;
       const flags = this.transmissionFlags(agreement);
       const answer = encodeExportNameAnswer(sizeBytes, flags, this.wantsZeroes);
-      return { replies: [answer], then: agreement };
+      return { replies: [answer], next: agreement };
     } catch (error) {
       toStorageError(error);
       return cut;
@@ -156,7 +156,7 @@ export class Handshake {
       );
       return {
         replies: [...replies, encodeOptionReply(option.list, optionReply.ack)],
-        then: 'go-on',
+        next: 'go-on',
       };
     } catch (error) {
       return refuseFor(option.list, error);
@@ -197,9 +197,9 @@ export class Handshake {
       const infos = this.infosOf(agreement, query.infoTypes);
       const replies = infos.map((info) => encodeOptionReply(number, optionReply.info, info));
       replies.push(encodeOptionReply(number, optionReply.ack));
-      if (number === option.info) return { replies, then: 'go-on' };
+      if (number === option.info) return { replies, next: 'go-on' };
       this.held = undefined;
-      return { replies, then: agreement };
+      return { replies, next: agreement };
     } catch (error) {
       return refuseFor(number, error);
     }
@@ -243,7 +243,7 @@ export class Handshake {
       replies.push(encodeOptionReply(number, optionReply.metaContext, context));
     }
     replies.push(encodeOptionReply(number, optionReply.ack));
-    return { replies, then: 'go-on' };
+    return { replies, next: 'go-on' };
   }
 
   private get dialect(): Dialect {
@@ -298,11 +298,11 @@ export class Handshake {
 }
 
 function accept(number: number): HandshakeStep {
-  return { replies: [encodeOptionReply(number, optionReply.ack)], then: 'go-on' };
+  return { replies: [encodeOptionReply(number, optionReply.ack)], next: 'go-on' };
 }
 
 function refuse(number: number, type: number, message: string): HandshakeStep {
-  return { replies: [encodeOptionReply(number, type, encodeString(message))], then: 'go-on' };
+  return { replies: [encodeOptionReply(number, type, encodeString(message))], next: 'go-on' };
 }
 
 function refuseFor(number: number, error: unknown): HandshakeStep {

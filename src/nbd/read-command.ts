@@ -1,5 +1,5 @@
 import type { BlockDevice, Done, Extent } from '../base/block-device.ts';
-import { type ReplyEncoder, refusalOf, replyTo } from './reply-encoder.ts';
+import { type ReplyEncoder, replyTo } from './reply-encoder.ts';
 import { batchBytes, type ReplyWriter } from './reply-writer.ts';
 import { chunkFlagDone, commandFlag, type ReplyTo, type Request, viewOf } from './wire.ts';
 
@@ -63,7 +63,7 @@ export class ReadCommand {
     try {
       done = this.device.read(offset, bytes.subarray(at + prefixBytes, at + count));
     } catch (error) {
-      this.replies.failure(to, refusalOf(error));
+      this.replies.deviceFailure(to, error);
       return undefined;
     }
     if (done === undefined) {
@@ -80,7 +80,7 @@ export class ReadCommand {
     try {
       done = this.device.read(offset, own.subarray(own.length - lengthBytes));
     } catch (error) {
-      this.replies.failure(to, refusalOf(error));
+      this.replies.deviceFailure(to, error);
       return undefined;
     }
     if (done !== undefined) return this.readWaits(to, offset, done, own);
@@ -103,7 +103,7 @@ export class ReadCommand {
         this.replies.readPrefix(viewOf(reply), 0, to, chunkFlagDone, offset, dataBytes);
         this.writer.push(reply);
       },
-      (error: unknown) => this.replies.failure(to, refusalOf(error)),
+      (error: unknown) => this.replies.deviceFailure(to, error),
     );
   }
 
@@ -178,7 +178,7 @@ export class ReadCommand {
       if (piece.zero) {
         this.replies.hole(to, flags, offset, lengthBytes);
       } else if (error !== undefined || reply === undefined) {
-        this.replies.failureAt(to, flags, refusalOf(error), offset);
+        this.replies.deviceFailureAt(to, flags, error, offset);
       } else {
         this.replies.readPrefix(viewOf(reply), 0, to, flags, offset, lengthBytes);
         this.writer.push(reply);

@@ -1,5 +1,4 @@
-import { AssertionError } from '../base/assert.ts';
-import { errorTraits, toStorageError } from '../base/errors.ts';
+import type { DeviceFailures } from './device-failures.ts';
 import type { ReplyWriter } from './reply-writer.ts';
 import type { Refusal } from './validate.ts';
 import {
@@ -28,26 +27,18 @@ export function replyTo(request: ReplyTo): ReplyTo {
   };
 }
 
-/** What a client is told about an error of the device. Our own mistakes end the process instead. */
-export function refusalOf(error: unknown, mayBeUnsupported = false): Refusal {
-  if (error instanceof AssertionError) throw error;
-  const { code, message } = toStorageError(error);
-  const { nbd } = errorTraits[code];
-  // The document allows ENOTSUP for fast zeroing only, and EOVERFLOW for length only.
-  const error_ = nbd === 'ENOTSUP' && !mayBeUnsupported ? 'EINVAL' : nbd;
-  return { error: error_, message: code === 'internal' ? 'internal error' : message };
-}
-
 /** Writes replies in the dialect of the session. */
 export class ReplyEncoder {
   readonly dialect: Dialect;
   private readonly extended: boolean;
   private readonly writer: ReplyWriter;
+  private readonly failures: DeviceFailures;
 
-  constructor(dialect: Dialect, writer: ReplyWriter) {
+  constructor(dialect: Dialect, writer: ReplyWriter, failures: DeviceFailures) {
     this.dialect = dialect;
     this.extended = dialect === 'extended';
     this.writer = writer;
+    this.failures = failures;
   }
 
   /** Bytes of a read's reply before its data. */
@@ -70,6 +61,11 @@ export class ReplyEncoder {
     else this.none(to);
   }
 
+  /** The device failed the request. `mayBeUnsupported` is for fast zeroing. */
+  deviceFailure(to: ReplyTo, error: unknown, mayBeUnsupported = false): void {
+    this.failure(to, this.failures.refusalOf(error, mayBeUnsupported));
+  }
+
   failure(to: ReplyTo, refusal: Refusal): void {
     if (this.dialect !== 'simple') {
       const payload = encodeErrorPayload(errorNumber[refusal.error], refusal.message, undefined);
@@ -81,8 +77,9 @@ export class ReplyEncoder {
     this.writer.commit(simpleReplyBytes);
   }
 
-  /** A read failed from `offset` on, while other parts of it are answered with data. */
-  failureAt(to: ReplyTo, flags: number, refusal: Refusal, offset: number): void {
+  /** The device failed a read from `offset` on, while other parts of it are answered with data. */
+  deviceFailureAt(to: ReplyTo, flags: number, error: unknown, offset: number): void {
+    const refusal = this.failures.refusalOf(error);
     const payload = encodeErrorPayload(errorNumber[refusal.error], refusal.message, offset);
     this.chunk(to, flags, chunkType.errorOffset, payload);
   }

@@ -86,7 +86,7 @@ describe('the server', () => {
     const { server } = serve(new MemoryDevice(4096));
     const path = join(directory, 'nbd.sock');
     const tcp = await server.listen({ host: '127.0.0.1', port: 0 });
-    expect(tcp).toEqual({ host: '127.0.0.1', port: expect.any(Number) });
+    expect(tcp).toMatchObject({ host: '127.0.0.1' });
     expect(await server.listen({ path })).toEqual({ path });
     const [one, two] = await Promise.all([new Client(tcp).enter(), new Client({ path }).enter()]);
     await until(() => server.clients().every((client) => client.exportName === 'disk'));

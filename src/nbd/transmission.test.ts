@@ -3,15 +3,16 @@ import { FailingDevice, MemoryDevice } from '../../test/support/memory-device.ts
 import type { BlockDevice } from '../base/block-device.ts';
 import { StorageError } from '../base/errors.ts';
 import { hex } from './testing/conversation.ts';
+import { withoutChunkMessages } from './testing/replies.ts';
 import { enter } from './testing/sessions.ts';
-import { type Dialect, viewOf } from './wire.ts';
+import type { Dialect } from './wire.ts';
 
 /** Requests and what they are answered, byte for byte, in sessions that have just been entered. */
 interface Case {
   readonly title: string;
   readonly dialect: Dialect;
   readonly client: string;
-  /** `err` lines leave out the message for people; see `withoutMessages`. */
+  /** `err` lines leave out the message for people; see `withoutChunkMessages`. */
   readonly server: string;
   readonly state?: 'ended' | 'cut';
   readonly device?: () => BlockDevice;
@@ -43,16 +44,16 @@ const enotsup = '5f';
 /** 64 KiB: 'ABCD...' in its first 4 KiB block, holes after it. */
 function lettered(): MemoryDevice {
   const device = new MemoryDevice(65_536);
-  device.write(0, Buffer.from('ABCDEFGH'), { fua: false });
+  device.put(0, Buffer.from('ABCDEFGH'));
   return device;
 }
 
 /** 128 KiB: data in 0..32 Ki and 96 Ki..128 Ki, zeroes that are allocated and a hole between. */
 function striped(): MemoryDevice {
   const device = new MemoryDevice(131_072);
-  device.write(0, Buffer.alloc(32_768, 0x61), { fua: false });
-  device.zero(32_768, 32_768, { fua: false, mayPunchHole: false });
-  device.write(98_304, Buffer.alloc(32_768, 0x62), { fua: false });
+  device.put(0, Buffer.alloc(32_768, 0x61));
+  device.putZeroes(32_768, 32_768);
+  device.put(98_304, Buffer.alloc(32_768, 0x62));
   return device;
 }
 
@@ -445,33 +446,6 @@ const cases: readonly Case[] = [
   },
 ];
 
-/** Cuts the messages from error chunks, and checks that each is a sentence for people. */
-function withoutMessages(bytes: Buffer, dialect: Dialect): string {
-  if (dialect === 'simple') return bytes.toString('hex');
-  let out = '';
-  for (let at = 0; at < bytes.length; ) {
-    if (bytes.readUInt32BE(at) === 0x67446698) {
-      out += bytes.toString('hex', at, at + 16);
-      at += 16;
-      continue;
-    }
-    const headerBytes = dialect === 'extended' ? 32 : 20;
-    const length = bytes.readUInt32BE(at + headerBytes - 4);
-    const payload = bytes.subarray(at + headerBytes, at + headerBytes + length);
-    const isError = (bytes.readUInt16BE(at + 6) & 0x8000) !== 0;
-    if (isError) {
-      const messageBytes = viewOf(payload).getUint16(4);
-      expect(payload.toString('utf8', 6, 6 + messageBytes)).toMatch(/^[\w,:\- ]{8,}$/);
-      out += bytes.toString('hex', at, at + headerBytes - (dialect === 'extended' ? 8 : 4));
-      out += payload.toString('hex', 0, 4) + payload.toString('hex', 6 + messageBytes);
-    } else {
-      out += bytes.toString('hex', at, at + headerBytes + length);
-    }
-    at += headerBytes + length;
-  }
-  return out;
-}
-
 describe('transmission, byte for byte and cut at every byte', () => {
   it.each(cases)('$title', async ({ dialect, client, server, state, device, ...rest }) => {
     const bytes = hex(client);
@@ -486,7 +460,7 @@ describe('transmission, byte for byte and cut at every byte', () => {
       conversation.send(bytes.subarray(0, cutAt));
       await conversation.quiet();
       conversation.send(bytes.subarray(cutAt));
-      const answer = withoutMessages(await conversation.answer(), dialect);
+      const answer = withoutChunkMessages(await conversation.answer(), dialect);
       const found = conversation.state;
       conversation.vanish();
       await conversation.connection.released;

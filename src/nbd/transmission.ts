@@ -1,10 +1,12 @@
 import type { BlockDevice, Done } from '../base/block-device.ts';
 import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
 import { BlockStatusCommand } from './block-status-command.ts';
 import type { ByteBudget } from './byte-budget.ts';
+import { DeviceFailures } from './device-failures.ts';
 import type { NbdLimits } from './limits.ts';
 import { ReadCommand } from './read-command.ts';
-import { ReplyEncoder, refusalOf, replyTo } from './reply-encoder.ts';
+import { ReplyEncoder, replyTo } from './reply-encoder.ts';
 import { type BatchPool, type ByteSink, ReplyWriter } from './reply-writer.ts';
 import { RequestParser } from './request-parser.ts';
 import { type Refusal, type RequestRules, validateRequest } from './validate.ts';
@@ -38,6 +40,7 @@ export interface TransmissionOptions {
   readonly budget: ByteBudget;
   readonly pool: BatchPool;
   readonly clock: Clock;
+  readonly log: Log;
   /** No request will be read any more and every one that was is answered. Called once. */
   readonly onFinished: () => void;
   /** The client broke the framing or takes no replies: nothing can be said to it any more. */
@@ -52,7 +55,7 @@ const forced = { fua: true } as const;
 /**
  * The transmission phase of one connection: requests in, replies out, many at a time, answered as
  * they finish. A request that the device answers at once costs no promise; the replies to all
- * requests of one received chunk leave in one write, and so do those that settle in one tick.
+ * requests of one received chunk leave in one write, and so do those that settle in one turn of the loop.
  */
 export class Transmission {
   readonly counters: SessionCounters = {
@@ -100,7 +103,8 @@ export class Transmission {
     };
     this.parser = new RequestParser(dialect === 'extended');
     this.writer = new ReplyWriter(options.socket, options.pool, () => this.repliesTaken());
-    this.replies = new ReplyEncoder(dialect, this.writer);
+    const failures = new DeviceFailures(options.log, options.clock);
+    this.replies = new ReplyEncoder(dialect, this.writer, failures);
     this.readCommand = new ReadCommand(device, this.replies, this.writer);
     this.statusCommand = new BlockStatusCommand(device, this.replies, limits.statusExtents);
   }
@@ -256,7 +260,7 @@ export class Transmission {
       this.settle(bytes);
       return;
     }
-    done.then(() => {
+    void done.then(() => {
       this.settle(bytes);
       this.planFlush();
     });
@@ -291,7 +295,7 @@ export class Transmission {
     try {
       done = this.begin(request);
     } catch (error) {
-      this.replies.failure(request, refusalOf(error, mayBeUnsupported));
+      this.replies.deviceFailure(request, error, mayBeUnsupported);
       return undefined;
     }
     if (done === undefined) {
@@ -301,7 +305,7 @@ export class Transmission {
     const to = replyTo(request);
     return done.then(
       () => this.replies.success(to),
-      (error: unknown) => this.replies.failure(to, refusalOf(error, mayBeUnsupported)),
+      (error: unknown) => this.replies.deviceFailure(to, error, mayBeUnsupported),
     );
   }
 
@@ -325,11 +329,11 @@ export class Transmission {
     }
   }
 
-  /** Replies that settle in the same tick leave together, once the promises had their turn. */
+  /** Replies that settle in the same turn of the event loop leave together. */
   private planFlush(): void {
     if (this.flushPlanned) return;
     this.flushPlanned = true;
-    process.nextTick(() => {
+    this.options.clock.soon(() => {
       this.flushPlanned = false;
       if (!this.dead) {
         if (this.paused) {

@@ -51,8 +51,7 @@ export class MemoryDevice implements BlockDevice {
   }
 
   write(offset: number, from: Uint8Array, _options: WriteOptions): Done {
-    this.bytes.set(from, offset);
-    this.mark(offset, from.length);
+    this.put(offset, from);
     return undefined;
   }
 
@@ -90,6 +89,18 @@ export class MemoryDevice implements BlockDevice {
       at = next;
     }
     return extents;
+  }
+
+  /** What a write does, for a test that prepares the device. */
+  put(offset: number, bytes: Uint8Array): void {
+    this.bytes.set(bytes, offset);
+    this.mark(offset, bytes.length);
+  }
+
+  /** Zeroes that stay allocated, for a test that prepares the device. */
+  putZeroes(offset: number, lengthBytes: number): void {
+    this.bytes.fill(0, offset, offset + lengthBytes);
+    this.markWhole(offset, lengthBytes, blockState.zero);
   }
 
   /** Makes every block that the range touches one that holds data. */
@@ -138,8 +149,7 @@ export class HeldDevice extends MemoryDevice {
         what,
         go: (error) => {
           if (error !== undefined) return reject(error);
-          action();
-          resolve();
+          resolve(action());
         },
       });
     });
