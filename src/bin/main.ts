@@ -24,17 +24,23 @@ const { version } = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
 ) as { version: string };
 
-process.exit(
-  await runProgram(process.argv.slice(2), contents, {
-    streams: {
-      stdout: process.stdout,
-      stderr: process.stderr,
-      stderrIsTerminal: process.stderr.isTTY,
-    },
-    signals: process,
-    environment: process.env,
-    workingDirectory: process.cwd(),
-    version,
-    drivers: systemDrivers(systemClock, systemRandom, process.env),
-  }),
-);
+const status = await runProgram(process.argv.slice(2), contents, {
+  streams: {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    stderrIsTerminal: process.stderr.isTTY,
+  },
+  signals: process,
+  environment: process.env,
+  workingDirectory: process.cwd(),
+  version,
+  drivers: systemDrivers(systemClock, systemRandom, process.env),
+});
+
+// A pipe may still have to take what was printed.
+for (const stream of [process.stdout, process.stderr]) {
+  await new Promise((resolve) => {
+    stream.write('', resolve);
+  });
+}
+process.exit(status);

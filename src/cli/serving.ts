@@ -28,7 +28,11 @@ export async function serve(invocation: Invocation): Promise<number> {
   const { settings } = configuration;
   const log = output.log(settings['log.level'], () => drivers.clock.wallMs());
   const listen = settings.listen.map((text) => parseListenAddress(text)).filter(isAddress);
-  const stopSignal = firstSignal(invocation.signals, log);
+  const stopSignal = firstSignal(invocation.signals, {
+    clock: drivers.clock,
+    log,
+    echoed: (environment['npm_lifecycle_event'] ?? '') !== '',
+  });
   const daemon = await startDaemon({
     version: invocation.version,
     stateDirectory: stateDirectoryOf(configuration, environment, workingDirectory),

@@ -28,6 +28,7 @@ function user(changes: Record<string, string> = {}) {
     XDG_STATE_HOME: '',
     XDG_RUNTIME_DIR: '',
     STATE_DIRECTORY: '',
+    npm_lifecycle_event: '',
     ELASTICDRIVE_LISTEN: 'nbd://127.0.0.1:0',
     ...changes,
   };
