@@ -28,7 +28,7 @@ async function answer(request: ThreadRequest): Promise<void> {
 async function perform(request: ThreadRequest): Promise<ThreadReply> {
   const { id } = request;
   if (request.pack !== undefined) {
-    const packed = await workers.pack(request.pack);
+    const packed = await workers.pack(request.pack, request.into);
     return { id, packed, transfer: [packed.body.buffer as ArrayBuffer] };
   }
   return { id, folded: await workers.fold(request.fold) };

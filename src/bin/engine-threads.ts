@@ -5,7 +5,7 @@ import type { FoldedPage, FoldJob } from '../volume/fold.ts';
 import type { PackedSegment, PackJob } from '../volume/pack.ts';
 
 export type ThreadRequest =
-  | { readonly id: number; readonly pack: PackJob; readonly fold?: undefined }
+  | { readonly id: number; readonly pack: PackJob; readonly into: ArrayBuffer }
   | { readonly id: number; readonly pack?: undefined; readonly fold: FoldJob };
 
 export interface ThreadReply {
@@ -70,12 +70,12 @@ export function createEngineThreads(stateDirectory: string, count: number): Engi
       const thread = leastBusy();
       thread.worker.ref();
       thread.pending.set(request.id, { resolve, reject });
-      thread.worker.postMessage(request);
+      thread.worker.postMessage(request, request.pack === undefined ? [] : [request.into]);
     });
 
   return {
-    async pack(job) {
-      const { packed } = await run({ id: nextId++, pack: job });
+    async pack(job, into) {
+      const { packed } = await run({ id: nextId++, pack: job, into });
       if (packed === undefined) throw new StorageError('internal', 'a thread packed nothing');
       return packed;
     },

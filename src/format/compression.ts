@@ -31,6 +31,33 @@ export interface Compressed {
   readonly bytes: Uint8Array;
 }
 
+const sampleRuns = 16;
+const sampleRunBytes = 256;
+/** Entropy in bits a byte above which a sample of 4 KiB is taken for random; uniform ones give 7.95. */
+const randomEntropyBits = 7.9;
+
+/**
+ * Whether a look at 4 KiB of the bytes says that compressing them is lost labour: encrypted data,
+ * pictures, archives. The sample's Shannon entropy decides, as in btrfs's heuristic; that zstd could
+ * still find long repetitions of random bytes is given up for packing such data ten times as fast.
+ */
+export function looksRandom(bytes: Uint8Array): boolean {
+  if (bytes.byteLength < 2 * sampleRuns * sampleRunBytes) return false;
+  const counts = new Uint16Array(256);
+  const stride = Math.floor(bytes.byteLength / sampleRuns);
+  for (let run = 0; run < sampleRuns; run += 1) {
+    const start = run * stride;
+    for (let at = start; at < start + sampleRunBytes; at += 1) {
+      const byte = bytes[at] as number;
+      counts[byte] = (counts[byte] as number) + 1;
+    }
+  }
+  const total = sampleRuns * sampleRunBytes;
+  let bits = 0;
+  for (const count of counts) if (count > 0) bits -= (count / total) * Math.log2(count / total);
+  return bits > randomEntropyBits;
+}
+
 /** `bytes` by `codec`, or as they are where that is no shorter. */
 export function compress(bytes: Uint8Array, codec: Codec): Compressed {
   const packed = codec === 'none' ? bytes : compressWith(bytes, codec);

@@ -1,8 +1,14 @@
 import type { LocalDisk } from '../base/local-disk.ts';
 import { checksum, corrupt } from '../format/binary.ts';
-import { type Codec, compress } from '../format/compression.ts';
-import { decodeEntries, type Entry, entryKind } from '../format/entry.ts';
-import { blockBytes, frameBytes } from '../format/geometry.ts';
+import { type Codec, compress, looksRandom } from '../format/compression.ts';
+import { decodeEntries, type Entry, entryBytes, entryKind } from '../format/entry.ts';
+import {
+  blockBytes,
+  frameBytes,
+  segmentDataBytes,
+  segmentEntries,
+  segmentFrames,
+} from '../format/geometry.ts';
 import {
   entryTableOf,
   type JournalHeader,
@@ -16,6 +22,7 @@ import {
   encodeFrameTable,
   encodeSegmentHeader,
   type FrameRecord,
+  frameRecordBytes,
   type FrameTable,
   frameSeed,
   plainFrameBytes,
@@ -38,35 +45,59 @@ export interface PackJob {
 }
 
 export interface PackedSegment {
-  /** The object. */
+  /** The object, at the start of the buffer that was given to pack into. */
   readonly body: Uint8Array;
   readonly frames: FrameTable;
 }
 
+/** Length of the longest object that a segment can become. */
+export const maximumObjectBytes =
+  segmentHeaderBytes +
+  segmentFrames * frameRecordBytes +
+  segmentEntries * entryBytes +
+  segmentDataBytes;
+
 /**
- * Reads a segment from its journal file, verifies every record and its data, and makes the object
- * of it. What the local disk has changed since it was written is refused here: it does not reach
- * the store.
+ * Reads segments from their journal files, verifies every record and its data, and makes objects of
+ * them. What the local disk has changed since it was written is refused here: it does not reach the
+ * store. One segment at a time: the memory for reading is used again and again.
  */
-export async function packSegment(disk: LocalDisk, job: PackJob): Promise<PackedSegment> {
-  const file = await disk.open(job.path, { create: false });
-  const records = new Uint8Array(job.entryCount * recordBytes);
-  const data = new Uint8Array(job.blockCount * blockBytes);
-  try {
-    await file.read(records, journalRecordsOffset);
-    await file.read(data, journalBlockPosition(0));
-  } finally {
-    await file.close();
+export class Packer {
+  private readonly disk: LocalDisk;
+  private readonly data = new Uint8Array(segmentDataBytes);
+  private turn: Promise<unknown> = Promise.resolve();
+
+  constructor(disk: LocalDisk) {
+    this.disk = disk;
   }
-  const found = verifyRecords(job.header, records, job.entryCount, data);
-  if (found.entryCount !== job.entryCount || found.blockCount !== job.blockCount) {
-    throw corrupt(
-      `The journal file ${job.path} no longer holds segment ${job.header.segment} as it was written: record ${found.entryCount} of ${job.entryCount} fails its checksum.`,
-    );
+
+  /** `into` holds at least `maximumObjectBytes`. */
+  pack(job: PackJob, into: ArrayBuffer): Promise<PackedSegment> {
+    const packed = this.turn.then(() => this.packNow(job, into));
+    this.turn = packed.catch(() => undefined);
+    return packed;
   }
-  const table = entryTableOf(records, job.entryCount);
-  zeroDeadBlocks(data, decodeEntries(table));
-  return assemble(job, table, data);
+
+  private async packNow(job: PackJob, into: ArrayBuffer): Promise<PackedSegment> {
+    const records = new Uint8Array(job.entryCount * recordBytes);
+    const data = this.data.subarray(0, job.blockCount * blockBytes);
+    const file = await this.disk.open(job.path, { create: false });
+    try {
+      await file.read(records, journalRecordsOffset);
+      await file.read(data, journalBlockPosition(0));
+    } finally {
+      await file.close();
+    }
+    const found = verifyRecords(job.header, records, job.entryCount, data);
+    if (found.entryCount !== job.entryCount || found.blockCount !== job.blockCount) {
+      throw corrupt(
+        `The journal file ${job.path} no longer holds segment ${job.header.segment} as it was written: record ${found.entryCount} of ${job.entryCount} fails its checksum.`,
+      );
+    }
+    const table = entryTableOf(records, job.entryCount);
+    zeroDeadBlocks(data, decodeEntries(table));
+    return assemble(job, table, data, new Uint8Array(into));
+  }
 }
 
 /** Zeroes the blocks that a later entry of the same segment replaced: nothing reads them again. */
@@ -94,43 +125,48 @@ function zeroDeadBlocks(data: Uint8Array, entries: readonly Entry[]): void {
   }
 }
 
-function assemble(job: PackJob, table: Uint8Array, data: Uint8Array): PackedSegment {
+/** Writes the object into `into`: the sizes of the tables are known before the first frame. */
+function assemble(
+  job: PackJob,
+  table: Uint8Array,
+  data: Uint8Array,
+  into: Uint8Array,
+): PackedSegment {
   const { volumeId } = job.header;
+  const frameCount = Math.ceil(data.byteLength / frameBytes);
+  const entries = compress(table, 'zstd');
+  const entriesAt = segmentHeaderBytes + frameCount * frameRecordBytes;
+  const tablesBytes = entriesAt + entries.bytes.byteLength;
   const records: FrameRecord[] = [];
-  const frames: Uint8Array[] = [];
-  for (let frame = 0; frame * frameBytes < data.byteLength; frame += 1) {
+  let at = tablesBytes;
+  for (let frame = 0; frame < frameCount; frame += 1) {
     const start = frame * frameBytes;
     const plain = data.subarray(start, start + plainFrameBytes(job.blockCount, frame));
-    const stored = compress(plain, job.codec);
-    frames.push(stored.bytes);
-    records.push({
-      storedBytes: stored.bytes.byteLength,
-      codec: stored.codec,
-      checksum: checksum(stored.bytes, frameSeed(volumeId, job.at, frame)),
-    });
+    const { bytes, codec } = compress(plain, looksRandom(plain) ? 'none' : job.codec);
+    into.set(bytes, at);
+    at += bytes.byteLength;
+    const sum = checksum(bytes, frameSeed(volumeId, job.at, frame));
+    records.push({ storedBytes: bytes.byteLength, codec, checksum: sum });
   }
   const frameTable = encodeFrameTable(records);
-  const entries = compress(table, 'zstd');
-  const tablesBytes = segmentHeaderBytes + frameTable.byteLength + entries.bytes.byteLength;
-  const objectBytes = frames.reduce((sum, frame) => sum + frame.byteLength, tablesBytes);
   const header: SegmentHeader = {
     ...job.at,
     volumeId,
     blockCount: job.blockCount,
     entryCount: job.entryCount,
-    frameCount: frames.length,
-    objectBytes,
+    frameCount,
+    objectBytes: at,
     sealedMs: job.sealedMs,
     entryTableBytes: entries.bytes.byteLength,
     entryTableCodec: entries.codec,
     entryTableChecksum: checksum(entries.bytes),
     frameTableChecksum: checksum(frameTable),
   };
-  const body = new Uint8Array(objectBytes);
-  let at = 0;
-  for (const part of [encodeSegmentHeader(header), frameTable, entries.bytes, ...frames]) {
-    body.set(part, at);
-    at += part.byteLength;
-  }
-  return { body, frames: decodeFrameTable(header, body.subarray(0, tablesBytes)) };
+  into.set(encodeSegmentHeader(header), 0);
+  into.set(frameTable, segmentHeaderBytes);
+  into.set(entries.bytes, entriesAt);
+  return {
+    body: into.subarray(0, at),
+    frames: decodeFrameTable(header, into.subarray(0, tablesBytes)),
+  };
 }

@@ -4,6 +4,7 @@ import type { Codec } from '../format/compression.ts';
 import { segmentKey } from '../format/names.ts';
 import type { FrameTable } from '../format/segment-object.ts';
 import type { EngineWorkers } from './engine-workers.ts';
+import { maximumObjectBytes } from './pack.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
 import { type PatientContext, untilDone } from './until-done.ts';
 
@@ -31,6 +32,8 @@ export class Uploader {
     resolve: () => void;
     reject: (e: StorageError) => void;
   }[] = [];
+  /** Memory for objects, used again: most of what is uploaded would else be garbage of 8 MiB. */
+  private readonly buffers: ArrayBuffer[] = [];
   private active = 0;
   private stopped: StorageError | undefined;
   committed: number;
@@ -88,7 +91,7 @@ export class Uploader {
   private async upload(segment: SegmentBuffer): Promise<void> {
     const { workers, volumeId, epoch, codec } = this.context;
     const at = { segment: segment.number, epoch };
-    const packed = await workers.pack({
+    const job = {
       path: segment.file.path,
       header: segment.header,
       at,
@@ -96,15 +99,34 @@ export class Uploader {
       blockCount: segment.blockCount,
       sealedMs: segment.sealedMs,
       codec,
-    });
-    const key = segmentKey(volumeId, at);
-    const stopped = (): StorageError | undefined => this.stopped;
-    await untilDone(this.context, key, stopped, () => this.context.store.put(key, [packed.body]));
+    };
+    const packed = await workers.pack(
+      job,
+      this.buffers.pop() ?? new ArrayBuffer(maximumObjectBytes),
+    );
+    const attempts = await this.put(segmentKey(volumeId, at), packed.body);
+    // After a failed attempt something may still be reading the buffer: it is not used again.
+    if (attempts === 1) this.buffers.push(packed.body.buffer as ArrayBuffer);
     this.uploadedBytes += packed.body.byteLength;
     this.uploadedSegments += 1;
     this.onTable(segment.number, packed.frames);
     this.stored.set(segment.number, segment);
     this.advance();
+  }
+
+  /** Puts an object until it is there; returns how many attempts that took. */
+  private async put(key: string, body: Uint8Array): Promise<number> {
+    let attempts = 0;
+    await untilDone(
+      this.context,
+      key,
+      () => this.stopped,
+      () => {
+        attempts += 1;
+        return this.context.store.put(key, [body]);
+      },
+    );
+    return attempts;
   }
 
   private advance(): void {
