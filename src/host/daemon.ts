@@ -107,14 +107,18 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
 }
 
 function volumeStatus(catalog: VolumeCatalog): DaemonStatus['volumes'] {
-  return catalog.attached().map(({ name, store, volume, clients }) => ({
-    name,
-    store,
-    sizeBytes: volume.sizeBytes,
-    readOnly: volume.readOnly,
-    clients,
-    ...volume.statistics(),
-  }));
+  return catalog.attached().map(({ name, store, volume, clients }) => {
+    const statistics = volume.statistics();
+    return {
+      ...statistics,
+      dirtyAgeMs: Math.round(statistics.dirtyAgeMs),
+      name,
+      store,
+      sizeBytes: volume.sizeBytes,
+      readOnly: volume.readOnly,
+      clients,
+    };
+  });
 }
 
 /** Stops from the clients inward; each part is stopped even when one before it failed. */

@@ -71,7 +71,7 @@ function volumes(status: DaemonStatus): string {
       formatSize(volume.sizeBytes),
       String(volume.clients),
       roundSize(volume.dirtyBytes),
-      volume.dirtyBytes === 0 ? '-' : roundDuration(Math.round(volume.dirtyAgeMs)),
+      volume.dirtyBytes === 0 ? '-' : roundDuration(volume.dirtyAgeMs),
       percentage(volume.cacheHits, volume.cacheMisses),
       volume.failure ?? (volume.readOnly ? 'read-only' : 'ok'),
       volume.store,
