@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { HeldDevice, MemoryDevice } from '../../test/support/memory-device.ts';
 import { memoryCatalog } from '../../test/support/memory-catalog.ts';
+import type { Done, WriteOptions, ZeroOptions } from '../base/block-device.ts';
 import { StorageError } from '../base/errors.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { Conversation, hex } from './testing/conversation.ts';
@@ -11,9 +12,30 @@ const read = 0;
 const write = 1;
 const disconnect = 2;
 const flush = 3;
+const trim = 4;
 const writeZeroes = 6;
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** A device that only notes how it was called. */
+class OptionsDevice extends MemoryDevice {
+  readonly calls: [string, WriteOptions][] = [];
+
+  override write(_offset: number, _from: Uint8Array, options: WriteOptions): Done {
+    this.calls.push(['write', options]);
+    return undefined;
+  }
+
+  override trim(_offset: number, _lengthBytes: number, options: WriteOptions): Done {
+    this.calls.push(['trim', options]);
+    return undefined;
+  }
+
+  override zero(_offset: number, _lengthBytes: number, options: ZeroOptions): Done {
+    this.calls.push(['zero', options]);
+    return undefined;
+  }
+}
 
 /** Lets the waiting call go on whose description begins so. */
 function release(device: HeldDevice, what: string, error?: StorageError): void {
@@ -90,6 +112,28 @@ describe('requests on one connection', () => {
     const answer = await session.answer();
     const expected = order.map((cookie) => simpleReply(cookie) + hexByte(cookie).repeat(256));
     expect(text(answer)).toBe(expected.join(''));
+    session.vanish();
+  });
+
+  it('tell the device about FUA and holes', async () => {
+    const device = new OptionsDevice(8192);
+    const session = await enter('simple', { devices: { disk: device } });
+    const fua = 1;
+    const noHole = 2;
+    for (const flags of [0, fua]) {
+      session.send(`${request(write, 1, 0, 1, flags)} 61`);
+      session.send(request(trim, 1, 0, 1, flags));
+      session.send(request(writeZeroes, 1, 0, 1, flags));
+      session.send(request(writeZeroes, 1, 0, 1, flags | noHole));
+    }
+    expect(text(await session.answer())).toBe(simpleReply(1).repeat(8));
+    const expected = [false, true].flatMap((forced) => [
+      ['write', { fua: forced }],
+      ['trim', { fua: forced }],
+      ['zero', { fua: forced, mayPunchHole: true }],
+      ['zero', { fua: forced, mayPunchHole: false }],
+    ]);
+    expect(device.calls).toEqual(expected);
     session.vanish();
   });
 

@@ -43,6 +43,10 @@ const ack = (option: string): string => `${rep} ${option} 00000001 00000000`;
 /** An error reply; its message is cut from what is compared. */
 const error = (option: string, code: string): string => `${rep} ${option} 800000${code}`;
 
+/** The error chunk of a block status without a context. */
+const noContext = `668e33ef 0001 8001 0102030405060708 00000038 00000016 0032
+  ${Buffer.from('no metadata context was negotiated for this export').toString('hex')}`;
+
 const described = (): ConversationOptions => ({
   devices: { disk: new MemoryDevice(65_536), two: new MemoryDevice(4_096) },
   descriptions: { two: 'the second' },
@@ -344,6 +348,28 @@ const cases: readonly Case[] = [
       ${opt} 0000000a 00000015 ${disk} 00000001 ffffffff 626173653a
       ${opt} 0000000a 00000004 00000004`,
     server: `${ack('00000008')} ${error('0000000a', '03').repeat(4)}`,
+    state: 'open',
+  },
+  {
+    title: 'contexts that were set for another export are not there',
+    client: `${flags} ${opt} 00000008 00000000
+      ${opt} 0000000a 0000001e 00000003 74776f 00000001 0000000f 626173653a616c6c6f636174696f6e
+      ${go} 25609513 0000 0007 0102030405060708 0000000000000000 00001000`,
+    server: `${ack('00000008')}
+      ${rep} 0000000a 00000004 00000013 00000001 626173653a616c6c6f636174696f6e
+      ${ack('0000000a')} ${goOk(structuredFlags)} ${noContext}`,
+    state: 'open',
+    options: described,
+  },
+  {
+    title: 'a SET_META_CONTEXT that fails drops what was selected before',
+    client: `${flags} ${opt} 00000008 00000000
+      ${opt} 0000000a 0000001f ${disk} 00000001 0000000f 626173653a616c6c6f636174696f6e
+      ${opt} 0000000a 00000000
+      ${go} 25609513 0000 0007 0102030405060708 0000000000000000 00001000`,
+    server: `${ack('00000008')}
+      ${rep} 0000000a 00000004 00000013 00000001 626173653a616c6c6f636174696f6e
+      ${ack('0000000a')} ${error('0000000a', '03')} ${goOk(structuredFlags)} ${noContext}`,
     state: 'open',
   },
   {
