@@ -49,6 +49,13 @@ describe('the INI file of the first ElasticDrive', () => {
     expect(JSON.stringify([...said])).not.toMatch(/RXRX|1234567890/);
   });
 
+  it('has its small caches rounded up to what a volume needs', () => {
+    const { assignments } = readIni(first.replace('cachesize=1024', 'cachesize=32'), 'a.ini', '/');
+    const { settings, problems } = resolveConfiguration(assignments, []);
+    expect(problems).toEqual([]);
+    expect(settings['cache.memory']).toBe(16 * 2 ** 20);
+  });
+
   it('knows our additions, other letter case and other spacing', () => {
     const text = '[S3]\nbucket : b\nVolumeSize=8192\nENDPOINT=http://127.0.0.1:1\nRegion = x\n';
     const { assignments, drive } = readIni(`${text}[server]\nDEBUG=1\n`, 'config.ini', '/');

@@ -1,6 +1,7 @@
 import { StorageError } from '../../base/errors.ts';
 import { didYouMean } from '../did-you-mean.ts';
 import type { Assignment } from './assignment.ts';
+import { cacheBytesMinimum } from './keys.ts';
 
 /**
  * The `config.ini` of the first ElasticDrive (2007): one bucket, one drive, one port. It is read as
@@ -64,9 +65,13 @@ export function readIni(source: string, file: string, baseDirectory: string): In
     say('log.level', level, entries.origin('debug'));
   }
   if (entries.has('cachesize')) {
-    // A count of stripes. Fewer than make sense for frames of 64 KiB are rounded up, not refused.
+    // A count of stripes. In 2007 two megabytes were a cache; they are rounded up, not refused.
     const cacheBytes = entries.number('cachesize', { minimum: 0 }) * stripeBytes;
-    say('cache.memory', String(Math.max(cacheBytes, 2 ** 20)), entries.origin('cachesize'));
+    say(
+      'cache.memory',
+      String(Math.max(cacheBytes, cacheBytesMinimum)),
+      entries.origin('cachesize'),
+    );
   }
   if (entries.has('cachettl')) {
     // How long a stripe stayed in the cache before S3 had it: here, the upload interval.

@@ -12,7 +12,8 @@ describe('the keys of the configuration', () => {
     const rows = table
       .split('\n## ')[0]
       ?.split('\n')
-      .filter((line) => line.startsWith('| `'));
+      .filter((line) => line.startsWith('| `'))
+      .map((line) => line.replaceAll(/ +/g, ' '));
     const expected = keyNames.map((name) => {
       const { description, kind, scope } = keyOf(name);
       const otherwise = defaultText(name).replace(/^\((.*)\)$/, '$1');

@@ -1,3 +1,4 @@
+import { segmentDataBytes } from '../../format/geometry.ts';
 import { formatListenAddress, listenHint, parseListenAddress } from '../../host/listen-address.ts';
 import { defaultNbdLimits } from '../../nbd/limits.ts';
 import { defaultVolumeSettings } from '../../volume/settings.ts';
@@ -6,6 +7,8 @@ import { normalizeStoreUrl, storeUrlHint } from './store-url.ts';
 
 const mebibyte = 2 ** 20;
 const tebibyte = 2 ** 40;
+/** A volume keeps a segment in memory while it writes the one before it to the journal. */
+export const cacheBytesMinimum = 2 * segmentDataBytes;
 
 /**
  * What a key is a setting of. `store` keys may stand in a `[[store]]` (by the last part of their
@@ -96,7 +99,7 @@ export const keys = {
   ),
   'cache.memory': required<number>(
     'volume',
-    size({ minimum: mebibyte, maximum: tebibyte }),
+    size({ minimum: cacheBytesMinimum, maximum: tebibyte }),
     defaultVolumeSettings.cacheBytes,
     'Memory for data read, for each attached volume',
   ),
