@@ -110,7 +110,7 @@ async function attack(
   await conversation.answer();
   conversation.vanish();
   finishDevice();
-  await conversation.connection.released;
+  await conversation.releasedSoon();
   expect(conversation.budget.heldBytes).toBe(0);
   expect(conversation.clock.pending).toBe(0);
   expect(openHandles()).toBe(0);

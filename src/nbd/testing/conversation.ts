@@ -106,6 +106,18 @@ export class Conversation {
     }
   }
 
+  /** Waits until the connection has let go of everything; fails when it comes to rest before. */
+  async releasedSoon(): Promise<void> {
+    let released = false;
+    void this.connection.released.then(() => {
+      released = true;
+    });
+    for (let turn = 0; turn < 50 && !released; turn += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    if (!released) throw new Error('the connection never let go of what it held');
+  }
+
   /** All that the server has said since the last call. */
   async said(): Promise<Buffer> {
     await this.quiet();
