@@ -22,6 +22,11 @@ export const systemClock: Clock = {
   },
 };
 
+/** A wall-clock time as people and files write it: `2026-11-20T10:15:00.000Z`. */
+export function isoTime(wallMs: number): string {
+  return new Date(wallMs).toISOString();
+}
+
 export function sleep(clock: Clock, delayMs: number): Promise<void> {
   return new Promise((resolve) => {
     clock.after(delayMs, resolve);

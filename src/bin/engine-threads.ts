@@ -46,13 +46,15 @@ export function createEngineThreads(stateDirectory: string, count: number): Engi
       if (reply.error === undefined) pending?.resolve(reply);
       else pending?.reject(new StorageError(reply.error.code, reply.error.message));
     });
-    worker.on('error', (error) => {
-      const failure = new StorageError('internal', `A worker thread ended: ${error.message}`, {
-        cause: error,
-      });
+    const end = (cause: unknown): void => {
+      const failure = new StorageError('internal', 'A worker thread ended.', { cause });
       for (const pending of thread.pending.values()) pending.reject(failure);
-      threads.splice(threads.indexOf(thread), 1);
-    });
+      thread.pending.clear();
+      const at = threads.indexOf(thread);
+      if (at >= 0) threads.splice(at, 1);
+    };
+    worker.on('error', end);
+    worker.on('exit', end);
     worker.unref();
     threads.push(thread);
     return thread;

@@ -34,7 +34,9 @@ export function volumeSources(
     const present = byStateDirectory.get(stateDirectory);
     if (present !== undefined) return present;
     const disk = createLocalDisk(stateDirectory);
-    const threadCount = Math.min(availableParallelism(), engineThreadsMaximum);
+    // Packing takes turns with answering: it gets half of the processors.
+    const half = Math.max(1, Math.floor(availableParallelism() / 2));
+    const threadCount = Math.min(half, engineThreadsMaximum);
     const workers = createEngineThreads(stateDirectory, threadCount);
     const parts = { disk, workers, writerId: writerIdOf(disk, random) };
     // Whoever attaches hears of a failure; until then it is no unhandled rejection.

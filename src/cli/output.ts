@@ -1,3 +1,4 @@
+import { isoTime } from '../base/clock.ts';
 import { errorTraits, toStorageError } from '../base/errors.ts';
 import { createLog, type Log, type LogLevel } from '../base/log.ts';
 
@@ -71,7 +72,7 @@ export class Output {
   /** Log lines on standard error: text, or with `--json` one object in each line. */
   log(minimum: LogLevel, wallMs: () => number): Log {
     return createLog((level, message, fields) => {
-      const time = new Date(wallMs()).toISOString();
+      const time = isoTime(wallMs());
       this.#clearProgress();
       if (this.#json) {
         const line = JSON.stringify({ time, level, message, ...fields });

@@ -1,4 +1,4 @@
-import type { Clock } from '../base/clock.ts';
+import { type Clock, isoTime } from '../base/clock.ts';
 import { toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type ControlServer, serveControl } from './control-socket.ts';
@@ -68,7 +68,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
   const { stateDirectory, clock, log } = options;
   const startedMs = clock.monotonicMs();
-  const startedAt = new Date(clock.wallMs()).toISOString();
+  const startedAt = isoTime(clock.wallMs());
   parts.lock = await lockStateDirectory(stateDirectory);
   const sources = await options.openSources(stateDirectory);
   parts.sources = sources;

@@ -1,4 +1,4 @@
-import type { Clock } from '../base/clock.ts';
+import { type Clock, isoTime } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { listAll, type ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
@@ -52,7 +52,7 @@ export async function createVolume(
     id: bytesToHex(context.random.bytes(16)),
     name,
     sizeBytes,
-    createdAt: new Date(context.clock.wallMs()).toISOString(),
+    createdAt: isoTime(context.clock.wallMs()),
     codec: wanted.codec ?? 'zstd',
     durability: wanted.durability ?? 'local',
     epoch: 0,

@@ -3,7 +3,7 @@ import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
-import { StorageError } from '../base/errors.ts';
+import type { StorageError } from '../base/errors.ts';
 import { decodeEntries, entryKind } from '../format/entry.ts';
 import { entryTableOf } from '../format/journal-file.ts';
 import { epochOfSegment } from '../format/manifest.ts';

@@ -97,7 +97,7 @@ test('a volume that is attached is refused to other hosts, and names the one tha
   const other = new VolumeHost(host.store);
   await expect(other.open('drive')).rejects.toMatchObject({
     code: 'held',
-    message: expect.stringContaining(host.name),
+    message: expect.stringContaining(host.name) as string,
   });
   await volume.close();
   await (await other.open('drive')).close();
@@ -241,7 +241,7 @@ test('a damaged object gives an error for its blocks, the others are served', as
     plan.only = (operation, key) => operation === 'get' && key === first;
     await expect(readBack(volume, 0, 4096)).rejects.toMatchObject({
       code: 'corrupt',
-      message: expect.stringContaining(first ?? 'no key'),
+      message: expect.stringContaining(first ?? 'no key') as string,
     });
     const later = await readBack(volume, 24 * mebibyte, 4096);
     expect(Buffer.compare(later, content.subarray(24 * mebibyte, 24 * mebibyte + 4096))).toBe(0);
