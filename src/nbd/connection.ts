@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
+import { AssertionError } from '../base/assert.ts';
 import { toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ByteBudget } from './byte-budget.ts';
@@ -12,7 +13,6 @@ import { encodeGreeting, handshakeFlag } from './wire.ts';
 
 export interface ConnectionOptions extends HandshakeOptions {
   readonly clock: Clock;
-  readonly log: Log;
   readonly limits: NbdLimits;
   readonly budget: ByteBudget;
   readonly pool: BatchPool;
@@ -47,7 +47,7 @@ export class Connection {
     this.peer = peer;
     this.options = options;
     this.log = options.log.with({ peer });
-    this.handshake = new Handshake(options);
+    this.handshake = new Handshake({ ...options, log: this.log });
     this.parser = new HandshakeParser(options.limits.optionBytes);
     const released = Promise.withResolvers<void>();
     this.released = released.promise;
@@ -90,6 +90,7 @@ export class Connection {
     this.socket.pause();
     this.negotiating = true;
     this.conversation = this.converse().catch((error: unknown) => {
+      if (error instanceof AssertionError) throw error;
       // Whatever a client said or a catalog did, only this client is to suffer from it.
       this.log.error('handshake failed', { error: toStorageError(error).message });
       this.socket.destroy();

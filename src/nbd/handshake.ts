@@ -1,4 +1,6 @@
-import { isStorageError, toStorageError } from '../base/errors.ts';
+import { AssertionError } from '../base/assert.ts';
+import { type ErrorCode, toStorageError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
 import type { ExportCatalog, ExportHandle } from './export-catalog.ts';
 import type { HandshakeMessage } from './handshake-parser.ts';
 import { decodeExportQuery, decodeMetaContextQuery, type MetaContextQuery } from './option-data.ts';
@@ -42,6 +44,7 @@ export interface HandshakeStep {
 }
 
 export interface HandshakeOptions {
+  readonly log: Log;
   readonly catalog: ExportCatalog;
   readonly tls: TlsPolicy;
   readonly maximumRequestBytes: number;
@@ -62,6 +65,12 @@ const nothingNegotiated = (): Negotiated => ({
   extended: false,
   contextExport: undefined,
 });
+
+/** The reply to each failure of the catalog; ERR_POLICY stands for what has none of its own. */
+const catalogErrorReplies: Readonly<Partial<Record<ErrorCode, number>>> = {
+  'not-found': optionReply.errorUnknown,
+  'shutting-down': optionReply.errorShutdown,
+};
 
 const cut: HandshakeStep = { replies: [], next: 'cut' };
 
@@ -143,7 +152,7 @@ export class Handshake {
       const answer = encodeExportNameAnswer(sizeBytes, flags, this.wantsZeroes);
       return { replies: [answer], next: agreement };
     } catch (error) {
-      toStorageError(error);
+      this.refuseFor(option.exportName, error);
       return cut;
     }
   }
@@ -159,7 +168,7 @@ export class Handshake {
         next: 'go-on',
       };
     } catch (error) {
-      return refuseFor(option.list, error);
+      return this.refuseFor(option.list, error);
     }
   }
 
@@ -201,7 +210,7 @@ export class Handshake {
       this.held = undefined;
       return { replies, next: agreement };
     } catch (error) {
-      return refuseFor(number, error);
+      return this.refuseFor(number, error);
     }
   }
 
@@ -233,7 +242,7 @@ export class Handshake {
     try {
       await this.hold(query.name);
     } catch (error) {
-      return refuseFor(number, error);
+      return this.refuseFor(number, error);
     }
     const listing = number === option.listMetaContext;
     const replies: Uint8Array[] = [];
@@ -244,6 +253,15 @@ export class Handshake {
     }
     replies.push(encodeOptionReply(number, optionReply.ack));
     return { replies, next: 'go-on' };
+  }
+
+  /** What a client is told when the catalog fails, and the operator with it. */
+  private refuseFor(number: number, error: unknown): HandshakeStep {
+    if (error instanceof AssertionError) throw error;
+    const { code, message } = toStorageError(error);
+    this.options.log.warn('option refused', { option: number, code, error: message });
+    const type = catalogErrorReplies[code] ?? optionReply.errorPolicy;
+    return refuse(number, type, code === 'internal' ? 'internal error' : message);
   }
 
   private get dialect(): Dialect {
@@ -303,15 +321,6 @@ function accept(number: number): HandshakeStep {
 
 function refuse(number: number, type: number, message: string): HandshakeStep {
   return { replies: [encodeOptionReply(number, type, encodeString(message))], next: 'go-on' };
-}
-
-function refuseFor(number: number, error: unknown): HandshakeStep {
-  const { message } = toStorageError(error);
-  if (isStorageError(error, 'not-found')) return refuse(number, optionReply.errorUnknown, message);
-  if (isStorageError(error, 'shutting-down')) {
-    return refuse(number, optionReply.errorShutdown, message);
-  }
-  return refuse(number, optionReply.errorPolicy, message);
 }
 
 function withoutData(number: number, data: Uint8Array): HandshakeStep | undefined {

@@ -108,14 +108,12 @@ export class Conversation {
 
   /** Waits until the connection has let go of everything; fails when it comes to rest before. */
   async releasedSoon(): Promise<void> {
-    let released = false;
-    void this.connection.released.then(() => {
-      released = true;
-    });
-    for (let turn = 0; turn < 50 && !released; turn += 1) {
-      await new Promise((resolve) => setImmediate(resolve));
+    const released = this.connection.released.then(() => true);
+    for (let turn = 0; turn < 50; turn += 1) {
+      const rested = new Promise<false>((resolve) => setImmediate(() => resolve(false)));
+      if (await Promise.race([released, rested])) return;
     }
-    if (!released) throw new Error('the connection never let go of what it held');
+    throw new Error('the connection never let go of what it held');
   }
 
   /** All that the server has said since the last call. */
