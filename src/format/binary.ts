@@ -34,6 +34,41 @@ export function requireZero(bytes: Uint8Array, from: number, to: number, what: s
   }
 }
 
+/** What an object or file of ours begins with: magic, version, and a checksum over all before it. */
+export interface HeaderShape {
+  readonly what: string;
+  readonly magic: Uint8Array;
+  readonly version: number;
+  readonly versionOffset: number;
+  readonly checksumOffset: number;
+}
+
+export function beginHeader(bytes: Uint8Array, shape: HeaderShape): void {
+  bytes.set(shape.magic, 0);
+  viewOf(bytes).setUint32(shape.versionOffset, shape.version, true);
+}
+
+/** Writes the checksum; the header is complete. */
+export function endHeader(bytes: Uint8Array, shape: HeaderShape): void {
+  const sum = checksum(bytes.subarray(0, shape.checksumOffset));
+  viewOf(bytes).setUint32(shape.checksumOffset, sum, true);
+}
+
+/** Refuses a header that is cut short, another's, damaged, or of a version that is not known. */
+export function requireHeader(bytes: Uint8Array, shape: HeaderShape): void {
+  const { what, magic, version, versionOffset, checksumOffset } = shape;
+  if (bytes.byteLength < checksumOffset + 4) throw corrupt(`${what} shorter than its header`);
+  const view = viewOf(bytes);
+  if (magic.some((byte, index) => bytes[index] !== byte)) throw corrupt(`not a ${what}`);
+  if (view.getUint32(checksumOffset, true) !== checksum(bytes.subarray(0, checksumOffset))) {
+    throw corrupt(`${what} whose header fails its checksum`);
+  }
+  const found = view.getUint32(versionOffset, true);
+  if (found !== version) {
+    throw corrupt(`${what} of version ${found}, this program knows ${version}`);
+  }
+}
+
 export function bytesToHex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }

@@ -1,9 +1,13 @@
 import {
+  beginHeader,
   bytesToHex,
   checksum,
   corrupt,
+  endHeader,
+  type HeaderShape,
   hexToBytes,
   readUint64,
+  requireHeader,
   requireZero,
   viewOf,
   writeUint64,
@@ -45,8 +49,13 @@ export const pageColumns = [
   'liveBlocks', // u32, blocks of the page that are in a segment
 ] as const;
 
-const magic = Uint8Array.from([0x45, 0x44, 0x43, 0x48, 0x4b, 0x50, 0x0d, 0x0a]); // EDCHKP\r\n
-const version = 1;
+const shape: HeaderShape = {
+  what: 'checkpoint object',
+  magic: new TextEncoder().encode('EDCHKP\r\n'),
+  version: 1,
+  versionOffset: checkpointHeaderOffset.version,
+  checksumOffset: checkpointHeaderOffset.checksum,
+};
 
 /** Where one stored page is. */
 export interface PageReference {
@@ -75,8 +84,7 @@ export function encodeCheckpoint(
   const bytes = new Uint8Array(checkpointHeaderBytes + packed.bytes.byteLength);
   const view = viewOf(bytes);
   const field = checkpointHeaderOffset;
-  bytes.set(magic, field.magic);
-  view.setUint32(field.version, version, true);
+  beginHeader(bytes, shape);
   view.setUint32(field.segment, at.segment, true);
   view.setUint32(field.epoch, at.epoch, true);
   view.setUint32(field.pageCount, pages.length, true);
@@ -84,7 +92,7 @@ export function encodeCheckpoint(
   writeUint64(view, field.tableBytes, packed.bytes.byteLength);
   view.setUint8(field.tableCodec, codecNumber[packed.codec]);
   view.setUint32(field.tableChecksum, checksum(packed.bytes), true);
-  view.setUint32(field.checksum, checksum(bytes.subarray(0, field.checksum)), true);
+  endHeader(bytes, shape);
   bytes.set(packed.bytes, checkpointHeaderBytes);
   return bytes;
 }
@@ -95,15 +103,8 @@ export function decodeCheckpoint(
   at: LogPosition,
 ): PageReference[] {
   const field = checkpointHeaderOffset;
-  if (bytes.byteLength < checkpointHeaderBytes) throw corrupt('checkpoint shorter than its header');
+  requireHeader(bytes, shape);
   const view = viewOf(bytes);
-  if (magic.some((byte, index) => bytes[index] !== byte)) throw corrupt('not a checkpoint object');
-  if (view.getUint32(field.checksum, true) !== checksum(bytes.subarray(0, field.checksum))) {
-    throw corrupt('checkpoint header fails its checksum');
-  }
-  const found = view.getUint32(field.version, true);
-  if (found !== version)
-    throw corrupt(`checkpoint of version ${found}, this program knows ${version}`);
   requireZero(bytes, field.reserved1, field.tableChecksum, 'checkpoint header');
   requireZero(bytes, field.placementBytes, field.checksum, 'checkpoint header');
   const owner = bytesToHex(bytes.subarray(field.volumeId, field.volumeId + 16));

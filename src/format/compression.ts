@@ -12,11 +12,12 @@ interface Lz4 {
   uncompressSync(bytes: Uint8Array): Buffer;
 }
 
+const require = createRequire(import.meta.url);
 let lz4: Lz4 | undefined;
 
 /** Loaded when first used: most volumes never need it. */
 function loadLz4(): Lz4 {
-  lz4 ??= createRequire(import.meta.url)('lz4-napi') as Lz4;
+  lz4 ??= require('lz4-napi') as Lz4;
   return lz4;
 }
 

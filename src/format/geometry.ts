@@ -9,6 +9,5 @@ export const frameBytes = frameBlocks * blockBytes;
 export const segmentFrames = segmentBlocks / frameBlocks;
 /** Blocks of the volume that one map page covers: 64 MiB. */
 export const pageBlocks = 16_384;
-export const pageBytes = pageBlocks * blockBytes;
 /** 64 TiB. */
 export const maximumVolumeBytes = 64 * 2 ** 40;

@@ -1,4 +1,14 @@
-import { bytesToHex, checksum, corrupt, hexToBytes, requireZero, viewOf } from './binary.ts';
+import {
+  beginHeader,
+  bytesToHex,
+  checksum,
+  endHeader,
+  type HeaderShape,
+  hexToBytes,
+  requireHeader,
+  requireZero,
+  viewOf,
+} from './binary.ts';
 import { entryBytes } from './entry.ts';
 import { blockBytes, segmentDataBytes, segmentEntries } from './geometry.ts';
 
@@ -7,9 +17,8 @@ import { blockBytes, segmentDataBytes, segmentEntries } from './geometry.ts';
  * data in which block `index` of the segment is at `journalDataOffset + index * 4096`. Files are made
  * in full once and used again for later segments, so every checksum covers whose it is.
  */
-export const journalHeaderBytes = 4096;
 export const recordBytes = 32;
-export const journalRecordsOffset = journalHeaderBytes;
+export const journalRecordsOffset = 4096;
 export const journalDataOffset = journalRecordsOffset + segmentEntries * recordBytes;
 export const journalFileBytes = journalDataOffset + segmentDataBytes;
 
@@ -30,8 +39,13 @@ export const recordOffset = {
   checksum: 28, // u32
 } as const;
 
-const magic = Uint8Array.from([0x45, 0x44, 0x4a, 0x52, 0x4e, 0x4c, 0x0d, 0x0a]); // EDJRNL\r\n
-const version = 1;
+const shape: HeaderShape = {
+  what: 'journal file',
+  magic: new TextEncoder().encode('EDJRNL\r\n'),
+  version: 1,
+  versionOffset: journalHeaderOffset.version,
+  checksumOffset: journalHeaderOffset.checksum,
+};
 /** The part of the header that is written and read; one sector, so that it is never torn. */
 export const journalHeaderUsedBytes = 512;
 
@@ -49,14 +63,12 @@ export interface JournalHeader {
 export function encodeJournalHeader(header: JournalHeader): Uint8Array {
   const bytes = new Uint8Array(journalHeaderUsedBytes);
   const view = viewOf(bytes);
-  bytes.set(magic, journalHeaderOffset.magic);
-  view.setUint32(journalHeaderOffset.version, version, true);
+  beginHeader(bytes, shape);
   view.setUint32(journalHeaderOffset.segment, header.segment, true);
   view.setUint32(journalHeaderOffset.epoch, header.epoch, true);
   view.setUint32(journalHeaderOffset.previousEntries, header.previousEntries, true);
   bytes.set(hexToBytes(header.volumeId), journalHeaderOffset.volumeId);
-  const sum = checksum(bytes.subarray(0, journalHeaderOffset.checksum));
-  view.setUint32(journalHeaderOffset.checksum, sum, true);
+  endHeader(bytes, shape);
   return bytes;
 }
 
@@ -65,10 +77,7 @@ export function decodeJournalHeader(bytes: Uint8Array): JournalHeader | undefine
   const view = viewOf(bytes);
   const sum = checksum(bytes.subarray(0, journalHeaderOffset.checksum));
   if (view.getUint32(journalHeaderOffset.checksum, true) !== sum) return undefined;
-  if (magic.some((byte, at) => bytes[at] !== byte)) return undefined;
-  const found = view.getUint32(journalHeaderOffset.version, true);
-  if (found !== version)
-    throw corrupt(`journal of version ${found}, this program knows ${version}`);
+  requireHeader(bytes, shape);
   requireZero(bytes, journalHeaderOffset.reserved, journalHeaderUsedBytes, 'journal header');
   return {
     volumeId: bytesToHex(

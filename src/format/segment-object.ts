@@ -1,9 +1,13 @@
 import {
+  beginHeader,
   bytesToHex,
   checksum,
   corrupt,
+  endHeader,
+  type HeaderShape,
   hexToBytes,
   readUint64,
+  requireHeader,
   requireZero,
   viewOf,
   writeUint64,
@@ -47,8 +51,13 @@ export const frameRecordOffset = {
   reserved: 9, // 3 bytes, zero
 } as const;
 
-const magic = Uint8Array.from([0x45, 0x44, 0x53, 0x45, 0x47, 0x4d, 0x0d, 0x0a]); // EDSEGM\r\n
-const version = 1;
+const shape: HeaderShape = {
+  what: 'segment object',
+  magic: new TextEncoder().encode('EDSEGM\r\n'),
+  version: 1,
+  versionOffset: segmentHeaderOffset.version,
+  checksumOffset: segmentHeaderOffset.checksum,
+};
 
 export interface SegmentHeader extends LogPosition {
   readonly volumeId: string;
@@ -86,8 +95,7 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
   const bytes = new Uint8Array(segmentHeaderBytes);
   const view = viewOf(bytes);
   const at = segmentHeaderOffset;
-  bytes.set(magic, at.magic);
-  view.setUint32(at.version, version, true);
+  beginHeader(bytes, shape);
   view.setUint32(at.segment, header.segment, true);
   view.setUint32(at.epoch, header.epoch, true);
   view.setUint32(at.blockCount, header.blockCount, true);
@@ -100,22 +108,14 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
   view.setUint8(at.entryTableCodec, codecNumber[header.entryTableCodec]);
   view.setUint32(at.entryTableChecksum, header.entryTableChecksum, true);
   view.setUint32(at.frameTableChecksum, header.frameTableChecksum, true);
-  view.setUint32(at.checksum, checksum(bytes.subarray(0, at.checksum)), true);
+  endHeader(bytes, shape);
   return bytes;
 }
 
 export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader {
   const at = segmentHeaderOffset;
-  if (bytes.byteLength < segmentHeaderBytes)
-    throw corrupt('segment object shorter than its header');
+  requireHeader(bytes, shape);
   const view = viewOf(bytes);
-  if (magic.some((byte, index) => bytes[index] !== byte)) throw corrupt('not a segment object');
-  if (view.getUint32(at.checksum, true) !== checksum(bytes.subarray(0, at.checksum))) {
-    throw corrupt('segment header fails its checksum');
-  }
-  const found = view.getUint32(at.version, true);
-  if (found !== version)
-    throw corrupt(`segment of version ${found}, this program knows ${version}`);
   requireZero(bytes, at.reserved1, at.entryTableChecksum, 'segment header');
   requireZero(bytes, at.reserved2, at.checksum, 'segment header');
   const header: SegmentHeader = {

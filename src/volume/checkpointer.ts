@@ -14,7 +14,7 @@ import {
   touchedPages,
 } from './fold.ts';
 import type { Ownership } from './ownership.ts';
-import { PageTable } from './page-table.ts';
+import type { PageTable } from './page-table.ts';
 import type { VolumeSettings } from './settings.ts';
 import { type PatientContext, untilDone } from './until-done.ts';
 

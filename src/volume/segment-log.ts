@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import type { Clock } from '../base/clock.ts';
-import { StorageError } from '../base/errors.ts';
+import type { StorageError } from '../base/errors.ts';
 import type { EntryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
 import { Journal } from './journal.ts';

@@ -1,4 +1,3 @@
-import { concatenate } from '../../src/format/binary.ts';
 import { encodeCheckpoint } from '../../src/format/checkpoint-object.ts';
 import { encodeEntry, entryBytes, entryKind } from '../../src/format/entry.ts';
 import {
@@ -10,7 +9,7 @@ import {
 } from '../../src/format/journal-file.ts';
 import { encodeManifest, encodeNameRecord } from '../../src/format/manifest.ts';
 import { encodePage } from '../../src/format/map-page.ts';
-import { checksum, viewOf } from '../../src/format/binary.ts';
+import { checksum, concatenate, viewOf } from '../../src/format/binary.ts';
 import {
   encodeFrameTable,
   encodeSegmentHeader,
