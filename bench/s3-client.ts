@@ -83,7 +83,7 @@ async function report(server: string, store: S3Store): Promise<void> {
 
 async function onTrivialServer(): Promise<void> {
   const path = fileURLToPath(new URL('./trivial-s3.ts', import.meta.url));
-  const child = spawn(process.execPath, [path], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [path], { stdio: ['pipe', 'pipe', 'inherit'] });
   try {
     const [port] = (await once(createInterface(child.stdout), 'line')) as [string];
     const credentials = { accessKeyId: 'id', secretAccessKey: 'none' };

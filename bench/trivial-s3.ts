@@ -1,6 +1,7 @@
 /**
  * A server that answers every GET with the bytes of the range and every PUT with an ETag, at once and
- * from memory: what a client does against it is the client's own speed. Prints its port.
+ * from memory: what a client does against it is the client's own speed. Prints its port, and ends when
+ * its standard input does.
  */
 import { createServer } from 'node:http';
 
@@ -27,6 +28,7 @@ const server = createServer((request, response) => {
     response.end(object.subarray(from, end));
   });
 });
+process.stdin.on('end', () => process.exit()).resume();
 server.listen(0, '127.0.0.1', () => {
   const address = server.address();
   process.stdout.write(`${typeof address === 'object' ? address?.port : ''}\n`);

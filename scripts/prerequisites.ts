@@ -25,6 +25,7 @@ export const testPackages: Readonly<Record<string, string>> = {
   'busybox-static': "the guest's shell commands",
   cpio: "packs the guest's file system",
   kmod: "the guest's kernel modules",
+  openssl: 'certificates for a server that the tests start',
   iproute2: "the guest's network",
   'nbd-client': "the Linux kernel's NBD client, in the guest",
   mdadm: 'a mirror of a local disk and a volume, in the guest',

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 
 /** A request as the tests see it. */
 export interface PlainRequest {
@@ -24,6 +25,12 @@ export type Prank = (
   honest: () => PlainAnswer,
 ) => void;
 
+/** PEM texts. */
+export interface TlsIdentity {
+  readonly key: string;
+  readonly cert: string;
+}
+
 /**
  * The least of an S3 server, in memory on loopback, that can be told to misbehave: each prank spoils
  * one request, in order. It checks no signatures; the tests on a real server do.
@@ -34,19 +41,22 @@ export class PlainS3 implements AsyncDisposable {
   /** Whether If-Match is understood with quotes only. */
   quotesOnly = false;
   readonly #pranks: Prank[] = [];
-  readonly #server: Server;
+  readonly #server: ReturnType<typeof createServer> | ReturnType<typeof createTlsServer>;
+  readonly #scheme: string;
 
-  private constructor() {
-    this.#server = createServer((request, response) => {
+  private constructor(tls: TlsIdentity | undefined) {
+    const serve = (request: IncomingMessage, response: ServerResponse): void => {
       const chunks: Buffer[] = [];
       request.on('data', (chunk: Buffer) => chunks.push(chunk));
       request.on('end', () => this.#serve(request, Buffer.concat(chunks), response));
       request.on('error', () => undefined);
-    });
+    };
+    this.#scheme = tls === undefined ? 'http' : 'https';
+    this.#server = tls === undefined ? createServer(serve) : createTlsServer(tls, serve);
   }
 
-  static async start(): Promise<PlainS3> {
-    const plain = new PlainS3();
+  static async start(tls?: TlsIdentity): Promise<PlainS3> {
+    const plain = new PlainS3(tls);
     await new Promise<void>((resolve) => {
       plain.#server.listen(0, '127.0.0.1', resolve);
     });
@@ -56,7 +66,7 @@ export class PlainS3 implements AsyncDisposable {
   get endpoint(): string {
     const address = this.#server.address();
     if (typeof address !== 'object' || address === null) throw new Error('not listening');
-    return `http://127.0.0.1:${address.port}`;
+    return `${this.#scheme}://127.0.0.1:${address.port}`;
   }
 
   /** The next requests go like this. */
