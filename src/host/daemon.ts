@@ -4,6 +4,7 @@ import type { Log } from '../base/log.ts';
 import { type ControlServer, serveControl } from './control-socket.ts';
 import { formatListenAddress, type ListenAddress } from './listen-address.ts';
 import { lockStateDirectory, type StateLock } from './state-lock.ts';
+import { LoopDelayMeter } from './loop-delay.ts';
 import type { ClientStatus, DaemonStatus } from './status.ts';
 import { VolumeCatalog } from './volume-catalog.ts';
 import type { VolumeSource } from './volume-source.ts';
@@ -47,6 +48,7 @@ export interface Daemon {
 
 /** Everything that runs, in the order in which it was started. */
 interface Parts {
+  readonly meter: LoopDelayMeter;
   lock?: StateLock;
   sources: readonly VolumeSource[];
   catalog?: VolumeCatalog;
@@ -56,7 +58,7 @@ interface Parts {
 
 /** Starts to serve. What had been started is stopped again when a later part fails to. */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const parts: Parts = { sources: [] };
+  const parts: Parts = { meter: new LoopDelayMeter(), sources: [] };
   try {
     return await start(options, parts);
   } catch (error) {
@@ -89,6 +91,7 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
     uptimeMs: Math.round(clock.monotonicMs() - startedMs),
     stopping: stopping !== undefined,
     residentBytes: process.memoryUsage.rss(),
+    loopDelay: parts.meter.read(),
     stateDirectory,
     listening: addresses.map(formatListenAddress),
     volumes: volumeStatus(catalog),
@@ -122,7 +125,8 @@ function volumeStatus(catalog: VolumeCatalog): DaemonStatus['volumes'] {
 }
 
 /** Stops from the clients inward; each part is stopped even when one before it failed. */
-async function stopParts({ server, catalog, control, sources, lock }: Parts): Promise<void> {
+async function stopParts(parts: Parts): Promise<void> {
+  const { meter, server, catalog, control, sources, lock } = parts;
   const failures: unknown[] = [];
   const attempt = async (stop: (() => Promise<void>) | undefined): Promise<void> => {
     try {
@@ -137,5 +141,6 @@ async function stopParts({ server, catalog, control, sources, lock }: Parts): Pr
   await attempt(control && (() => control.close()));
   for (const source of sources) await attempt(() => source.close());
   await attempt(lock && (() => lock.release()));
+  meter.stop();
   if (failures.length > 0) throw toStorageError(failures[0]);
 }

@@ -1,4 +1,5 @@
 import type { VolumeStatistics } from '../volume/volume.ts';
+import type { LoopDelay } from './loop-delay.ts';
 import type { StoreStatistics } from './volume-source.ts';
 
 /** What `GET /status` on the control socket answers. */
@@ -9,6 +10,7 @@ export interface DaemonStatus {
   readonly uptimeMs: number;
   readonly stopping: boolean;
   readonly residentBytes: number;
+  readonly loopDelay: LoopDelay;
   readonly stateDirectory: string;
   /** URLs that clients connect to. */
   readonly listening: readonly string[];

@@ -18,6 +18,7 @@ const status: DaemonStatus = {
   uptimeMs: 90_000,
   stopping: true,
   residentBytes: 150 * 2 ** 20,
+  loopDelay: { p50Ms: 0.1, p999Ms: 3.5, maxMs: 12 },
   stateDirectory: '/state',
   listening: ['nbd://127.0.0.1:10809', 'nbd+unix:///s'],
   volumes: [volume, { ...volume, name: 'w', dirtyBytes: 0, failure: 'taken', cacheHits: 0 }],
@@ -38,7 +39,7 @@ const status: DaemonStatus = {
 
 it('lays a status out for people', () => {
   expect(renderStatus(status)).toBe(`\
-elasticdrive 1.2.3, process 42, up 1.5m, stopping, 150MiB resident
+elasticdrive 1.2.3, process 42, up 1.5m, stopping, 150MiB resident, loop late by 3.5 ms at most in 99.9%
 state in /state
 listening on nbd://127.0.0.1:10809 nbd+unix:///s
 

@@ -49,7 +49,7 @@ async function ask(invocation: Invocation): Promise<DaemonStatus> {
 /** The status for people. */
 export function renderStatus(status: DaemonStatus): string {
   const stopping = status.stopping ? ', stopping' : '';
-  const head = `elasticdrive ${status.version}, process ${status.pid}, up ${roundDuration(status.uptimeMs)}${stopping}, ${roundSize(status.residentBytes)} resident\nstate in ${status.stateDirectory}\nlistening on ${status.listening.join(' ')}\n`;
+  const head = `elasticdrive ${status.version}, process ${status.pid}, up ${roundDuration(status.uptimeMs)}${stopping}, ${roundSize(status.residentBytes)} resident, loop late by ${status.loopDelay.p999Ms} ms at most in 99.9%\nstate in ${status.stateDirectory}\nlistening on ${status.listening.join(' ')}\n`;
   return [head, volumes(status), stores(status), clients(status)].join('\n');
 }
 
