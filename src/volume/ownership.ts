@@ -134,43 +134,38 @@ export class Ownership {
 
   /** One compare-and-swap, decided even when its answer is lost; retried while the store is away. */
   private async swap(changed: Omit<Manifest, 'nonce'>): Promise<void> {
-    const { store, clock, random, log, settings } = this.context;
-    const key = manifestKey(changed.id);
+    const { clock, random, settings } = this.context;
+    // One nonce for all attempts: a slow network may do an early one after a later one was tried.
+    const manifest = { ...changed, nonce: bytesToHex(random.bytes(16)) };
     let waitMs = settings.retryMinimumMs;
-    for (;;) {
-      const manifest = { ...changed, nonce: bytesToHex(random.bytes(16)) };
-      try {
-        const version = await store.swap(key, this.current.version, encodeManifest(manifest));
-        if (version !== undefined) {
-          this.current = { manifest, version };
-          this.lastChangeMs = clock.monotonicMs();
-          return;
-        }
-        const found = await loadManifest(store, changed.id);
-        if (found.manifest.nonce === manifest.nonce) {
-          this.current = found;
-          return;
-        }
-        this.requireOurs(found.manifest);
-        throw this.lost(found.manifest);
-      } catch (error) {
-        if (!isStorageError(error) || error.class !== 'retry') throw error;
-        const settled = await this.wasDone(manifest);
-        if (settled) return;
-        log.warn('manifest not changed yet, trying again', { error: error.message });
-        await sleep(clock, waitMs * (0.5 + random.fraction()));
-        waitMs = Math.min(settings.retryMaximumMs, waitMs * 2);
-      }
+    while (!(await this.attempt(manifest)) && !(await this.wasDone(manifest))) {
+      await sleep(clock, waitMs * (0.5 + random.fraction()));
+      waitMs = Math.min(settings.retryMaximumMs, waitMs * 2);
+    }
+    this.lastChangeMs = clock.monotonicMs();
+  }
+
+  /** False when another value was there, or nobody can say what was done. */
+  private async attempt(manifest: Manifest): Promise<boolean> {
+    const { store, log } = this.context;
+    try {
+      const key = manifestKey(manifest.id);
+      const version = await store.swap(key, this.current.version, encodeManifest(manifest));
+      if (version !== undefined) this.current = { manifest, version };
+      return version !== undefined;
+    } catch (error) {
+      if (!isStorageError(error) || error.class !== 'retry') throw error;
+      log.warn('manifest not changed yet, trying again', { error: error.message });
+      return false;
     }
   }
 
-  /** Whether a swap whose answer was lost was done all the same. */
+  /** Looks whether a swap was done all the same; `lost-ownership` when another's value is there. */
   private async wasDone(tried: Manifest): Promise<boolean> {
     try {
       const found = await loadManifest(this.context.store, tried.id);
       if (found.manifest.nonce === tried.nonce) {
         this.current = found;
-        this.lastChangeMs = this.context.clock.monotonicMs();
         return true;
       }
       if (found.manifest.nonce !== this.current.manifest.nonce) throw this.lost(found.manifest);
