@@ -12,7 +12,7 @@ import type { Results } from './results-reporter.ts';
 const root = mkdtempSync(join(tmpdir(), 'elasticdrive-gate-'));
 const path = [resolve('node_modules/.bin'), process.env['PATH'] ?? ''].join(delimiter);
 const resultsFile = join(root, 'results.json');
-const env = { ...process.env, PATH: path, ELASTICDRIVE_RESULTS: resultsFile };
+const env = { ...process.env, PATH: path, TEST_RESULTS_FILE: resultsFile };
 
 const tally = { passed: 0, failed: 0, skipped: 0 };
 const failures: string[] = [];
@@ -55,10 +55,8 @@ function countTests(): void {
 }
 
 try {
-  gate('lint', 'npm', ['run', '--silent', 'lint']);
-  gate('layers', 'npm', ['run', '--silent', 'layers']);
-  gate('canaries', 'npm', ['run', '--silent', 'canaries']);
-  gate('docs', 'npm', ['run', '--silent', 'docs']);
+  const scripts = ['lint:code', 'lint:format', 'typecheck', 'lint:unused', 'layers', 'canaries'];
+  for (const script of [...scripts, 'docs']) gate(script, 'npm', ['run', '--silent', script]);
   gate('tests and coverage', 'npm', ['test', '--silent', '--', '--coverage']);
   countTests();
   gate('quick start', 'node', ['scripts/smoke.ts', 'checkout']);

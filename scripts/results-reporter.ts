@@ -1,6 +1,6 @@
 /**
  * A vitest reporter that keeps, for the gate, how many tests passed and why each skipped one was:
- * written as `Results` to the file that ELASTICDRIVE_RESULTS names; without it, it only says at the
+ * written as `Results` to the file that TEST_RESULTS_FILE names; without it, it only says at the
  * end what was skipped.
  */
 import { writeFileSync } from 'node:fs';
@@ -33,7 +33,7 @@ export class ResultsReporter implements Reporter {
         .map((test) => ({ name: test.fullName, reason: skipReason(test) })),
     };
     for (const { name, reason } of results.skipped) console.log(`skipped: ${name}: ${reason}`);
-    const file = process.env['ELASTICDRIVE_RESULTS'];
+    const file = process.env['TEST_RESULTS_FILE'];
     if (file !== undefined) writeFileSync(file, JSON.stringify(results));
   }
 }

@@ -45,7 +45,7 @@ export interface DaemonOptions {
   readonly flags?: readonly string[];
 }
 
-const command = process.env['ELASTICDRIVE_COMMAND'] ?? resolve('bin/elasticdrive.js');
+const command = resolve('bin/elasticdrive.js');
 
 /** Runs one `elasticdrive` command to its end. */
 export function elasticdrive(
