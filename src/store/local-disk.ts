@@ -11,6 +11,8 @@ export function createLocalDisk(directory: string): LocalDisk {
       const target = absolute(path);
       if (create) await attempt(path, () => makeDirectory(dirname(target)));
       const handle = await attempt(path, () => open(target, create ? 'w+' : 'r+', 0o600));
+      // A file that is synced is of no use if its name is lost.
+      if (create) await attempt(path, () => syncDirectory(dirname(target)));
       return new NodeFile(path, handle);
     },
     list: (path) =>

@@ -10,12 +10,19 @@ import { MapPage } from './map-page.ts';
 export class PageTable {
   private readonly store: ObjectStore;
   private readonly volumeId: string;
-  private readonly pages: Map<number, PageReference>;
+  private readonly pages = new Map<number, PageReference>();
+  /** Bytes of all pages as stored. */
+  readonly storedBytes: number;
 
   constructor(store: ObjectStore, volumeId: string, pages: Iterable<PageReference>) {
     this.store = store;
     this.volumeId = volumeId;
-    this.pages = new Map([...pages].map((page) => [page.pageIndex, page]));
+    let storedBytes = 0;
+    for (const page of pages) {
+      this.pages.set(page.pageIndex, page);
+      storedBytes += page.storedBytes;
+    }
+    this.storedBytes = storedBytes;
   }
 
   static async load(
@@ -47,20 +54,6 @@ export class PageTable {
 
   references(): PageReference[] {
     return [...this.pages.values()].sort((a, b) => a.pageIndex - b.pageIndex);
-  }
-
-  /** Blocks of the volume that are in a segment. */
-  get liveBlocks(): number {
-    let blocks = 0;
-    for (const page of this.pages.values()) blocks += page.liveBlocks;
-    return blocks;
-  }
-
-  /** Bytes of all pages as stored. */
-  get storedBytes(): number {
-    let bytes = 0;
-    for (const page of this.pages.values()) bytes += page.storedBytes;
-    return bytes;
   }
 
   /** The stored bytes of a page, verified; `undefined` when it is one hole. */

@@ -219,9 +219,9 @@ export class Volume implements BlockDevice {
       await uploader.whenCommitted(last);
       checkpointer.stop();
       await checkpointer.checkpoint();
-      const { epoch } = ownership;
+      // Before the release: whoever finds the volume given up finds this journal done with.
+      await writeLocalState(disk, statePath, { epoch: ownership.epoch, clean: true });
       await ownership.release(last);
-      await writeLocalState(disk, statePath, { epoch, clean: true });
     } finally {
       await this.abandon();
     }
