@@ -34,6 +34,7 @@ export default defineConfig({
       // see what it does but this cannot see which lines ran.
       exclude: ['**/*.test.ts', '**/testing/**', 'src/bin/**'],
       reporter: ['text-summary', 'json-summary'],
+      reportOnFailure: true,
       thresholds: { lines: 85, statements: 85, functions: 85, branches: 75 },
     },
   },

@@ -18,25 +18,15 @@ function loads({ secondsEach, workingSetBytes }: LocalSettings): Load[] {
   const common = { rangeBytes: workingSetBytes, limit: { seconds: secondsEach } };
   const small = { ...common, blockBytes: 4_096 };
   const large = { ...common, blockBytes: 131_072, depth: 16 };
+  const at = (name: string, kind: Load['kind'], depth: number): Load => {
+    return { ...small, name: `4K ${name}, depth ${depth}`, kind, depth };
+  };
+  // What was written in order is read first; what random writes leave behind is a load of its own.
   return [
-    ...[1, 32, 128].map(
-      (depth): Load => ({
-        ...small,
-        name: `4K random read, depth ${depth}`,
-        kind: 'randread',
-        depth,
-      }),
-    ),
-    ...[1, 32, 128].map(
-      (depth): Load => ({
-        ...small,
-        name: `4K random write, depth ${depth}`,
-        kind: 'randwrite',
-        depth,
-      }),
-    ),
-    { ...large, name: '128K sequential read, depth 16', kind: 'read' },
     { ...large, name: '128K sequential write, depth 16', kind: 'write' },
+    { ...large, name: '128K sequential read, depth 16', kind: 'read' },
+    ...[1, 32, 128].map((depth) => at('random read', 'randread', depth)),
+    ...[1, 32, 128].map((depth) => at('random write', 'randwrite', depth)),
     // fio waits for each flush, so several at once are several clients.
     ...[1, 16].map(
       (jobs): Load => ({
@@ -48,6 +38,7 @@ function loads({ secondsEach, workingSetBytes }: LocalSettings): Load[] {
         flush: true,
       }),
     ),
+    { ...large, name: '128K sequential read after random writes', kind: 'read' },
   ];
 }
 

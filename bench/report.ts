@@ -129,3 +129,19 @@ export function verdictTable(verdicts: readonly Verdict[]): string {
   ]);
   return `## Goals\n\n${aligned([['goal', 'measured', 'met'], ...lines])}\n`;
 }
+
+/** Something that must not be more than it may. */
+export interface Limit {
+  readonly says: string;
+  readonly value: number;
+  readonly unit: string;
+  readonly atMost: number;
+}
+
+export function limitTable(limits: readonly Limit[]): string {
+  const lines = limits.map(({ says, value, unit, atMost }) => {
+    const verdict = value <= atMost ? 'kept' : 'BROKEN';
+    return `  ${says.padEnd(32)} ${value.toFixed(1).padStart(8)} ${unit.padEnd(4)} of ${atMost.toFixed(0)} ${unit}: ${verdict}`;
+  });
+  return `Limits\n${lines.join('\n')}\n`;
+}

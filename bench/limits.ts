@@ -1,0 +1,92 @@
+/** The limits that ElasticDrive keeps, measured on the daemon itself. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createFileStore } from '../src/store/file-store.ts';
+import { createVolume, Daemon, directoryStore } from '../test/support/daemon.ts';
+import { run, type TemporaryDirectory } from '../test/support/programs.ts';
+import { putMappedVolume } from '../test/support/synthetic-volume.ts';
+import { measure } from './measure.ts';
+import type { Limit } from './report.ts';
+
+const mebibyte = 2 ** 20;
+
+interface Status {
+  readonly residentBytes: number;
+  readonly loopDelay: { readonly p999Ms: number };
+  readonly volumes: readonly { readonly dirtyBytes: number; readonly mapBytes: number }[];
+}
+
+const statusOf = async (daemon: Daemon): Promise<Status> => (await daemon.status()) as Status;
+
+export async function measureLimits(
+  root: TemporaryDirectory,
+  seconds: number,
+  say: (line: string) => void,
+): Promise<Limit[]> {
+  say('limits: opening 1 TiB, memory, event loop');
+  return [...(await opening(root)), ...(await underLoad(root, seconds))];
+}
+
+/** A daemon that has just started, and what it takes to open a volume of 1 TiB of mapped data. */
+async function opening(root: TemporaryDirectory): Promise<Limit[]> {
+  const directory = root.join('mapped-store');
+  const files = createFileStore({ directory });
+  await putMappedVolume(files, 'mapped', 2 ** 40);
+  await files.close();
+  await using daemon = await Daemon.start({
+    store: directoryStore(directory),
+    directory: root.join('mapped-host'),
+  });
+  await sleep(1000);
+  const idle = (await statusOf(daemon)).residentBytes;
+  const startedMs = performance.now();
+  await run('nbdinfo', ['--size', daemon.uri('mapped')]);
+  const openedSeconds = (performance.now() - startedMs) / 1000;
+  await sleep(1000);
+  const attached = (await statusOf(daemon)).residentBytes;
+  return [
+    { says: 'resident when idle', value: idle / mebibyte, unit: 'MiB', atMost: 150 },
+    { says: 'opening 1 TiB of mapped data', value: openedSeconds, unit: 's', atMost: 2 },
+    { says: 'resident with it, idle', value: attached / mebibyte, unit: 'MiB', atMost: 150 },
+  ];
+}
+
+/** Uploading at full speed, with small settings, so that what is not bounded by them shows. */
+async function underLoad(root: TemporaryDirectory, seconds: number): Promise<Limit[]> {
+  const store = directoryStore(root.join('load-store'));
+  const sizeBytes = 4096 * mebibyte;
+  await createVolume(store, 'load', String(sizeBytes));
+  const flags = ['--cache-memory=64MiB', '--cache-disk=64MiB', '--journal-size=256MiB'];
+  await using daemon = await Daemon.start({ store, directory: root.join('load-host'), flags });
+  let residentBytes = 0;
+  for (const kind of ['write', 'randwrite', 'randread'] as const) {
+    const load = measure(
+      { uri: daemon.uri('load') },
+      {
+        name: kind,
+        kind,
+        blockBytes: kind === 'write' ? 131_072 : 4096,
+        depth: 32,
+        rangeBytes: sizeBytes,
+        limit: { seconds },
+      },
+    );
+    const watched = new AbortController();
+    const watching = (async () => {
+      while (!watched.signal.aborted) {
+        residentBytes = Math.max(residentBytes, (await statusOf(daemon)).residentBytes);
+        await sleep(500);
+      }
+    })();
+    await load;
+    watched.abort();
+    await watching;
+  }
+  const { loopDelay, volumes } = await statusOf(daemon);
+  const mapBytes = volumes.reduce((sum, volume) => sum + volume.mapBytes, 0);
+  // 64 MiB of cache, four objects on their way and one that is packed, 150 MiB of the program, the map.
+  const bound = 64 + 6 * 8.2 + 150 + mapBytes / mebibyte;
+  return [
+    { says: 'resident under load', value: residentBytes / mebibyte, unit: 'MiB', atMost: bound },
+    { says: 'event loop late, 99.9 %', value: loopDelay.p999Ms, unit: 'ms', atMost: 10 },
+  ];
+}
