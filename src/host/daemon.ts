@@ -100,6 +100,7 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
   });
   parts.control = await serveControl(stateDirectory, options.controlSocketPath, status);
   for (const address of options.listen) addresses.push(await server.listen(address));
+  parts.meter.start();
   return {
     addresses,
     controlSocketPath: parts.control.socketPath,

@@ -4,6 +4,7 @@ import { LoopDelayMeter } from './loop-delay.ts';
 
 test('a loop that was held up is told from one that was not', async () => {
   const meter = new LoopDelayMeter();
+  meter.start();
   await sleep(60);
   const before = performance.now();
   while (performance.now() - before < 200);

@@ -2,7 +2,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 
 const resolutionMs = 10;
 
-/** How late the event loop ran what was due, since the daemon started. Milliseconds. */
+/** How late the event loop ran what was due, since the daemon was ready. Milliseconds. */
 export interface LoopDelay {
   readonly p50Ms: number;
   readonly p999Ms: number;
@@ -13,7 +13,8 @@ export interface LoopDelay {
 export class LoopDelayMeter {
   private readonly histogram = monitorEventLoopDelay({ resolution: resolutionMs });
 
-  constructor() {
+  /** Begins to measure. */
+  start(): void {
     this.histogram.enable();
   }
 

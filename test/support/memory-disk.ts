@@ -7,37 +7,79 @@ interface Write {
   readonly bytes: Uint8Array;
 }
 
+const chunkBytes = 65_536;
+const zeroes = new Uint8Array(chunkBytes);
+
+/** Bytes of a file, chunk by chunk; a chunk of zeroes takes nothing. */
+class Content {
+  private readonly chunks = new Map<number, Uint8Array>();
+  sizeBytes = 0;
+
+  write(position: number, bytes: Uint8Array): void {
+    this.sizeBytes = Math.max(this.sizeBytes, position + bytes.byteLength);
+    this.eachPart(position, bytes.byteLength, (index, from, start, end) => {
+      const part = bytes.subarray(from, from + end - start);
+      let chunk = this.chunks.get(index);
+      if (chunk === undefined) {
+        if (Buffer.compare(part, zeroes.subarray(0, part.byteLength)) === 0) return;
+        chunk = new Uint8Array(chunkBytes);
+        this.chunks.set(index, chunk);
+      }
+      chunk.set(part, start);
+    });
+  }
+
+  read(position: number, into: Uint8Array): void {
+    this.eachPart(position, into.byteLength, (index, from, start, end) => {
+      const chunk = this.chunks.get(index);
+      if (chunk === undefined) into.fill(0, from, from + end - start);
+      else into.set(chunk.subarray(start, end), from);
+    });
+  }
+
+  copy(): Content {
+    const copy = new Content();
+    for (const [index, chunk] of this.chunks) copy.chunks.set(index, chunk.slice());
+    copy.sizeBytes = this.sizeBytes;
+    return copy;
+  }
+
+  /** Visits the chunks of a range: its index, where its part lies in the range, and in the chunk. */
+  private eachPart(
+    position: number,
+    lengthBytes: number,
+    visit: (index: number, from: number, start: number, end: number) => void,
+  ): void {
+    for (let done = 0; done < lengthBytes; ) {
+      const index = Math.floor((position + done) / chunkBytes);
+      const start = position + done - index * chunkBytes;
+      const end = Math.min(chunkBytes, start + lengthBytes - done);
+      visit(index, done, start, end);
+      done += end - start;
+    }
+  }
+}
+
 class MemoryFile {
-  durable = new Uint8Array(0);
-  current = new Uint8Array(0);
+  durable = new Content();
+  current = new Content();
   unsynced: Write[] = [];
 
   write(position: number, bytes: Uint8Array): void {
-    this.current = patched(this.current, position, bytes);
+    this.current.write(position, bytes);
     this.unsynced.push({ position, bytes: bytes.slice() });
   }
 
   sync(): void {
-    for (const { position, bytes } of this.unsynced) {
-      this.durable = patched(this.durable, position, bytes);
-    }
+    for (const { position, bytes } of this.unsynced) this.durable.write(position, bytes);
     this.unsynced = [];
   }
-}
 
-function patched(
-  content: Uint8Array<ArrayBuffer>,
-  position: number,
-  bytes: Uint8Array,
-): Uint8Array<ArrayBuffer> {
-  const end = position + bytes.byteLength;
-  let target = content;
-  if (end > content.byteLength) {
-    target = new Uint8Array(end);
-    target.set(content);
+  whole(): Uint8Array {
+    const bytes = new Uint8Array(this.current.sizeBytes);
+    this.current.read(0, bytes);
+    return bytes;
   }
-  target.set(bytes, position);
-  return target;
 }
 
 /**
@@ -76,17 +118,16 @@ export class MemoryDisk implements LocalDisk {
       },
       read: async (into, position) => {
         await alive();
-        const bytes = file.current.subarray(position, position + into.byteLength);
-        if (bytes.byteLength < into.byteLength) {
+        if (position + into.byteLength > file.current.sizeBytes) {
           throw new StorageError('local-io', `${path} is too short.`);
         }
-        into.set(bytes);
+        file.current.read(position, into);
       },
       sync: async () => {
         await alive();
         file.sync();
       },
-      sizeBytes: async () => file.current.byteLength,
+      sizeBytes: async () => file.current.sizeBytes,
       close: async () => undefined,
     };
   }
@@ -101,7 +142,7 @@ export class MemoryDisk implements LocalDisk {
   }
 
   async readFile(path: string): Promise<Uint8Array | undefined> {
-    return this.files.get(path)?.current.slice();
+    return this.files.get(path)?.whole();
   }
 
   async replaceFile(path: string, bytes: Uint8Array): Promise<void> {
@@ -134,19 +175,16 @@ export class MemoryDisk implements LocalDisk {
   losePower(random: Random): void {
     this.life += 1;
     for (const file of this.files.values()) {
-      let content = file.durable;
       for (const { position, bytes } of file.unsynced) {
         for (let at = 0; at < bytes.byteLength; ) {
           const sectorEnd = (Math.floor((position + at) / 512) + 1) * 512 - position;
           const end = Math.min(bytes.byteLength, sectorEnd);
-          if (random.fraction() < 0.5)
-            content = patched(content, position + at, bytes.subarray(at, end));
+          if (random.fraction() < 0.5) file.durable.write(position + at, bytes.subarray(at, end));
           at = end;
         }
       }
       file.unsynced = [];
-      file.durable = content;
-      file.current = content.slice();
+      file.current = file.durable.copy();
     }
   }
 
@@ -155,7 +193,10 @@ export class MemoryDisk implements LocalDisk {
     const file = this.files.get(path);
     if (file === undefined) throw new Error(`there is no ${path}`);
     for (const content of [file.current, file.durable]) {
-      content[position] = (content[position] ?? 0) ^ 1;
+      const byte = new Uint8Array(1);
+      content.read(position, byte);
+      byte[0] = (byte[0] ?? 0) ^ 1;
+      content.write(position, byte);
     }
   }
 

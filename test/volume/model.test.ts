@@ -1,11 +1,15 @@
 import { expect, test } from 'vitest';
-import { seededRandom, type Random } from '../../src/base/random.ts';
+import { systemClock } from '../../src/base/clock.ts';
+import type { ObjectStore } from '../../src/base/object-store.ts';
+import { type Random, seededRandom } from '../../src/base/random.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
+import { withFaults } from '../../src/store/with-faults.ts';
+import { withRetry } from '../../src/store/with-retry.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { readAll, VolumeHost } from '../support/volume-host.ts';
 
 const sizeBytes = 2 * 2 ** 20;
-const seeds = Number(process.env['MODEL_SEEDS'] ?? 150);
+const seeds = Number(process.env['MODEL_SEEDS'] ?? 1000);
 const firstSeed = Number(process.env['MODEL_FIRST_SEED'] ?? Math.floor(Math.random() * 1e9));
 
 /** One change of the volume, as the model applies it. */
@@ -28,7 +32,20 @@ class Run {
   constructor(seed: number) {
     this.seed = seed;
     this.random = seededRandom(seed);
-    this.host = new VolumeHost(createMemoryStore(), {}, seed);
+    this.host = new VolumeHost(seed % 2 === 0 ? createMemoryStore() : this.faultyStore(), {}, seed);
+  }
+
+  /** A store whose requests fail, and lose their answers after they were done. */
+  private faultyStore(): ObjectStore {
+    const clock = systemClock;
+    const { random } = this;
+    const plan = { errorBefore: 0.03, errorAfter: 0.03 };
+    const faulty = withFaults(createMemoryStore(), {
+      clock,
+      random: seededRandom(this.seed),
+      plan,
+    });
+    return withRetry(faulty, { clock, random, baseDelayMs: 0.1, maxDelayMs: 1 });
   }
 
   async run(steps: number): Promise<void> {

@@ -7,6 +7,7 @@ import { type FaultPlan, withFaults } from '../../src/store/with-faults.ts';
 import { withMetrics } from '../../src/store/with-metrics.ts';
 import { createVolume, deleteVolume, findVolume, listVolumes } from '../../src/volume/catalog.ts';
 import type { Volume } from '../../src/volume/volume.ts';
+import { putMappedVolume } from '../support/synthetic-volume.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 import { readAll, VolumeHost } from '../support/volume-host.ts';
 
@@ -476,3 +477,18 @@ test.each(['zstd', 'lz4', 'none'] as const)(
     await again.close();
   },
 );
+
+test('opening a volume of 1 TiB of mapped data reads the manifest, the page table and no page', async () => {
+  const store = withMetrics(createMemoryStore(), { clock: systemClock });
+  await putMappedVolume(store, 'mapped', 2 ** 40);
+  const before = store.snapshot().operations;
+  const volume = await new VolumeHost(store).open('mapped');
+  const { get, getStart } = store.snapshot().operations;
+  expect(get.requests - before.get.requests).toBe(1);
+  expect(getStart.requests - before.getStart.requests).toBe(0);
+  expect(await volume.status(2 ** 39, 2 ** 30, 4)).toEqual([
+    { lengthBytes: 2 ** 30, hole: false, zero: false },
+  ]);
+  expect(volume.statistics().mapBytes).toBeLessThan(16 * 1024);
+  await volume.close();
+});
