@@ -51,6 +51,7 @@ const say = (line: string): void => console.error(line);
 await installMissing({ ...testPackages, ...benchPackages }, say);
 const sheets: Sheet[] = [];
 await using root = await TemporaryDirectory.make();
+process.env['NODE_COMPILE_CACHE'] = root.join('compile-cache');
 if (values.only !== 'store') sheets.push(await measureLocal(root, settings.local, say));
 if (values.only !== 'local') sheets.push(await measureObjectStore(settings.store, say));
 

@@ -73,7 +73,7 @@ function isCommand(words: string): boolean {
   const help = spawnSync(
     process.execPath,
     ['bin/elasticdrive.js', ...command.map(String), '--help'],
-    { encoding: 'utf8', timeout: 20_000 },
+    { encoding: 'utf8', timeout: 20_000, env: { ...process.env, NODE_DISABLE_COMPILE_CACHE: '1' } },
   );
   const ok = help.status === 0 && help.stdout.includes(key);
   commands.set(key, ok);

@@ -44,7 +44,10 @@ async function writeThenReadElsewhere(start: Start, root: TemporaryDirectory): P
   const program = 'elasticdrive';
   const [sample, copy] = [root.join('sample'), root.join('copy')];
   await run('dd', ['if=/dev/urandom', `of=${sample}`, 'bs=1M', `count=${sampleBytes / 2 ** 20}`]);
-  const listen = { ELASTICDRIVE_LISTEN: 'nbd://127.0.0.1:0' };
+  const listen = {
+    ELASTICDRIVE_LISTEN: 'nbd://127.0.0.1:0',
+    NODE_COMPILE_CACHE: root.join('compile-cache'),
+  };
   await withDaemon(start(listen), program, async (uri) => {
     const { stdout } = await run('nbdinfo', ['--size', uri]);
     if (Number(stdout) !== 10 * 2 ** 30) throw new Error(`drive0 has ${stdout} bytes, not 10 GiB`);

@@ -6,6 +6,8 @@ import { installMissing } from './prerequisites.ts';
 await installMissing();
 const child = spawn('vitest', ['run', ...process.argv.slice(2)], {
   stdio: ['ignore', 'inherit', 'inherit'],
+  // Node would leave its cache of compiled code behind in the system's temporary directory.
+  env: { ...process.env, NODE_DISABLE_COMPILE_CACHE: '1' },
 });
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
 child.on('exit', (code, signal) => {
