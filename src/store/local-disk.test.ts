@@ -22,6 +22,7 @@ test('what is written in parts is read back, more parts than one call to the ker
   const parts = Array.from({ length: 1500 }, (_, at) => Uint8Array.of(at & 255, at >> 8));
   await file.write(parts, 10);
   await file.sync();
+  await file.writeDurably([Uint8Array.of(0), Uint8Array.of(0)], 10);
   const found = new Uint8Array(3000);
   await file.read(found, 10);
   expect(found).toEqual(new Uint8Array(Buffer.concat(parts)));

@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { StorageError } from '../base/errors.ts';
@@ -13,7 +14,7 @@ export function createLocalDisk(directory: string): LocalDisk {
       const handle = await attempt(path, () => open(target, create ? 'w+' : 'r+', 0o600));
       // A file that is synced is of no use if its name is lost.
       if (create) await attempt(path, () => syncDirectory(dirname(target)));
-      return new NodeFile(path, handle);
+      return new NodeFile(path, target, handle);
     },
     list: (path) =>
       attempt(path, async () => (await readdir(absolute(path))).sort()).catch(unlessMissing([])),
@@ -33,27 +34,47 @@ export function createLocalDisk(directory: string): LocalDisk {
 
 class NodeFile implements LocalFile {
   private readonly path: string;
+  private readonly target: string;
   private readonly handle: FileHandle;
+  /** The same file, opened so that each write is durable (O_DSYNC). */
+  private durable: Promise<FileHandle> | undefined;
 
-  constructor(path: string, handle: FileHandle) {
+  constructor(path: string, target: string, handle: FileHandle) {
     this.path = path;
+    this.target = target;
     this.handle = handle;
   }
 
   write(parts: readonly Uint8Array[], position: number): Promise<void> {
+    return this.writeBy(this.handle, parts, position);
+  }
+
+  async writeDurably(parts: readonly Uint8Array[], position: number): Promise<void> {
+    this.durable ??= attempt(this.path, () =>
+      open(this.target, constants.O_RDWR | constants.O_DSYNC),
+    );
+    await this.writeBy(await this.durable, parts, position);
+  }
+
+  private writeBy(
+    handle: FileHandle,
+    parts: readonly Uint8Array[],
+    position: number,
+  ): Promise<void> {
     return attempt(this.path, async () => {
       let at = position;
       // IOV_MAX is 1024 on Linux.
       for (let from = 0; from < parts.length; from += 1024) {
         const some = parts.slice(from, from + 1024);
         const lengthBytes = some.reduce((sum, part) => sum + part.byteLength, 0);
-        await this.writeAll(some, lengthBytes, at);
+        await this.writeAll(handle, some, lengthBytes, at);
         at += lengthBytes;
       }
     });
   }
 
   private async writeAll(
+    handle: FileHandle,
     parts: readonly Uint8Array[],
     lengthBytes: number,
     at: number,
@@ -61,12 +82,12 @@ class NodeFile implements LocalFile {
     const [only] = parts;
     const { bytesWritten } =
       parts.length === 1 && only !== undefined
-        ? await this.handle.write(only, 0, lengthBytes, at)
-        : await this.handle.writev(parts, at);
+        ? await handle.write(only, 0, lengthBytes, at)
+        : await handle.writev(parts, at);
     if (bytesWritten === lengthBytes) return;
     // A short write is how a full disk begins: the rest says why.
     const rest = Buffer.concat(parts).subarray(bytesWritten);
-    await this.writeAll([rest], rest.byteLength, at + bytesWritten);
+    await this.writeAll(handle, [rest], rest.byteLength, at + bytesWritten);
   }
 
   read(into: Uint8Array, position: number): Promise<void> {
@@ -92,7 +113,10 @@ class NodeFile implements LocalFile {
   }
 
   close(): Promise<void> {
-    return attempt(this.path, () => this.handle.close());
+    return attempt(this.path, async () => {
+      await this.handle.close();
+      await (await this.durable)?.close();
+    });
   }
 }
 

@@ -1,9 +1,8 @@
-import type { Clock } from '../base/clock.ts';
-import { breathe } from '../base/clock.ts';
-import { StorageError } from '../base/errors.ts';
+import { breathe, type Clock } from '../base/clock.ts';
+import { StorageError, toStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import { checksum } from '../format/binary.ts';
-import { blockBytes, frameBlocks, frameBytes } from '../format/geometry.ts';
+import { blockBytes, frameBlocks, segmentFrames } from '../format/geometry.ts';
 import { journalBlockPosition } from '../format/journal-file.ts';
 import { type LogPosition, segmentKey } from '../format/names.ts';
 import {
@@ -13,10 +12,10 @@ import {
   type FrameTable,
   frameSeed,
   frameTableReachBytes,
+  plainFrameBytes,
   requireSegment,
 } from '../format/segment-object.ts';
 import type { DiskCache } from './disk-cache.ts';
-import { type FrameCache, frameNumber } from './frame-cache.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
 
 /** Frame tables kept in RAM; 2 KiB each. */
@@ -28,7 +27,6 @@ export interface FrameSources {
   readonly store: ObjectStore;
   readonly clock: Clock;
   readonly volumeId: string;
-  readonly cache: FrameCache;
   readonly diskCache: DiskCache | undefined;
   /** Segments that are still in the journal. */
   readonly journaled: ReadonlyMap<number, SegmentBuffer>;
@@ -36,16 +34,22 @@ export interface FrameSources {
   epochOf(segment: number): number;
 }
 
+/** A run of frames of one segment, and what became of each. */
+interface FrameRun {
+  readonly segment: number;
+  readonly first: number;
+  readonly plain: (Uint8Array | StorageError | undefined)[];
+}
+
 /**
- * Brings frames into the cache: from the journal file while the segment is there, else from the
- * disk cache, else by a ranged read of the object. However many want a frame, it is fetched once.
+ * Fetches frames: from the journal file while the segment is there, else from the disk cache, else
+ * by a ranged read of the object. However many want a frame at a time, it is fetched once.
  */
 export class FrameReader {
   private readonly sources: FrameSources;
   private readonly tables = new Map<number, FrameTable>();
   private readonly tableLoads = new Map<number, Promise<FrameTable>>();
-  /** Slots being filled, by frame number; pinned meanwhile. */
-  private readonly loads = new Map<number, Promise<void>>();
+  private readonly loads = new Map<number, Promise<Uint8Array>>();
   journalReads = 0;
   storeReads = 0;
 
@@ -64,151 +68,103 @@ export class FrameReader {
     }
   }
 
-  /** Calls `use` with a slot that holds the frame, which stays in place during the call. */
-  async withFrame(segment: number, frame: number, use: (slot: number) => void): Promise<void> {
-    const number = frameNumber(segment, frame);
-    const { cache } = this.sources;
-    for (;;) {
-      const present = cache.find(number);
-      const load = this.loads.get(number);
-      if (present >= 0) {
-        use(present);
-        return;
+  /**
+   * The plain bytes of frames `first` to `last` of a segment, each by a promise of its own: one that
+   * is damaged takes no other with it. Those that nobody fetches yet are fetched together.
+   */
+  load(segment: number, first: number, last: number): Promise<Uint8Array>[] {
+    const results: Promise<Uint8Array>[] = [];
+    let frame = first;
+    while (frame <= last) {
+      const loading = this.loads.get(segment * segmentFrames + frame);
+      if (loading !== undefined) {
+        results.push(loading);
+        frame += 1;
+        continue;
       }
-      await (load ?? this.loadFrames(segment, frame, frame));
+      let end = frame + 1;
+      while (end <= last && !this.loads.has(segment * segmentFrames + end)) end += 1;
+      results.push(...this.start(segment, frame, end - frame));
+      frame = end;
     }
+    return results;
   }
 
-  /** Whether a frame must be fetched: it is neither here nor on its way. */
-  private isAbsent(segment: number, frame: number): boolean {
-    const number = frameNumber(segment, frame);
-    return !this.sources.cache.has(number) && !this.loads.has(number);
-  }
-
-  /** Loads those of the frames `first` to `last` of a segment that are absent. */
-  async loadFrames(segment: number, first: number, last: number): Promise<void> {
-    const waits: Promise<unknown>[] = [];
-    for (let frame = first; frame <= last; frame += 1) {
-      const load = this.loads.get(frameNumber(segment, frame));
-      if (load !== undefined) {
-        waits.push(load);
-      } else if (this.isAbsent(segment, frame)) {
-        let end = frame;
-        while (end < last && this.isAbsent(segment, end + 1)) end += 1;
-        waits.push(this.startLoads(segment, frame, end));
-        frame = end;
-      }
-    }
-    await Promise.all(waits);
-  }
-
-  /** Takes slots for a run of absent frames and fills them by as few reads as can be. */
-  private async startLoads(segment: number, first: number, last: number): Promise<void> {
-    const { cache } = this.sources;
-    const slots: number[] = [];
-    for (let frame = first; frame <= last; frame += 1) {
-      const slot = cache.take();
-      if (slot < 0) break;
-      slots.push(slot);
-    }
-    if (slots.length === 0) {
-      await cache.whenUnpinned();
-      return;
-    }
-    const filling = this.fill(segment, first, slots);
-    slots.forEach((slot, at) => {
-      const number = frameNumber(segment, first + at);
-      const load = filling.then(
-        () => {
-          this.loads.delete(number);
-          cache.publish(slot, number);
-          cache.unpin(slot);
-        },
-        (error: unknown) => {
-          this.loads.delete(number);
-          cache.unpin(slot);
-          throw error;
-        },
-      );
-      // Whoever waits gets the error; a prefetch that nobody waits for must not end the process.
-      load.catch(() => undefined);
+  private start(segment: number, first: number, count: number): Promise<Uint8Array>[] {
+    const run: FrameRun = { segment, first, plain: new Array(count).fill(undefined) };
+    const filling = this.fill(run);
+    return Array.from({ length: count }, (_, at) => {
+      const number = segment * segmentFrames + first + at;
+      const load = filling.then(() => {
+        const plain = run.plain[at];
+        if (plain instanceof Uint8Array) return plain;
+        throw plain ?? new StorageError('internal', 'a frame was not read');
+      });
+      const done = (): void => {
+        this.loads.delete(number);
+      };
+      // Also keeps a failed prefetch, which nobody waits for, from ending the process.
+      load.then(done, done);
       this.loads.set(number, load);
+      return load;
     });
-    await filling;
   }
 
-  private async fill(segment: number, first: number, slots: readonly number[]): Promise<void> {
+  private async fill(run: FrameRun): Promise<void> {
+    const { segment, first, plain } = run;
     const journaled = this.sources.journaled.get(segment);
-    if (journaled !== undefined && (await this.fillFromJournal(journaled, first, slots))) return;
+    if (journaled !== undefined && (await this.fillFromJournal(journaled, run))) return;
     const table = await this.tableOf(segment);
     const at = { segment, epoch: this.sources.epochOf(segment) };
-    let from = 0;
-    while (from < slots.length) {
-      const missing = await this.fillFromDiskCache(at, table, first, slots, from);
-      if (missing === slots.length) return;
+    for (let from = 0; from < plain.length; ) {
+      if (await this.fillFromDiskCache(at, table, run, from)) {
+        from += 1;
+        continue;
+      }
       // One request for all that the disk cache does not have, up to the next that it has.
-      let end = missing + 1;
-      while (end < slots.length && !this.isInDiskCache(segment, first + end)) end += 1;
-      await this.fillFromStore(at, table, first, slots, missing, end);
+      let end = from + 1;
+      while (end < plain.length && !this.isInDiskCache(segment, first + end)) end += 1;
+      await this.fillFromStore(at, table, run, from, end);
       from = end;
     }
   }
 
   private isInDiskCache(segment: number, frame: number): boolean {
-    return this.sources.diskCache?.has(frameNumber(segment, frame)) ?? false;
+    return this.sources.diskCache?.has(segment * segmentFrames + frame) ?? false;
   }
 
-  /** Fills slots from `from` on while the disk cache has them; returns the first that it has not. */
   private async fillFromDiskCache(
     at: LogPosition,
     table: FrameTable,
-    first: number,
-    slots: readonly number[],
-    from: number,
-  ): Promise<number> {
+    run: FrameRun,
+    index: number,
+  ): Promise<boolean> {
     const { diskCache } = this.sources;
-    if (diskCache === undefined) return from;
-    for (let index = from; index < slots.length; index += 1) {
-      const frame = first + index;
-      const number = frameNumber(at.segment, frame);
-      const stored = await diskCache.read(number, table.storedBytes[frame] ?? 0);
-      if (stored === undefined) return index;
-      try {
-        this.unpack(at, table, frame, stored, slots[index] as number);
-      } catch {
-        // What the local disk has changed is fetched again: the object is the truth.
-        diskCache.forget(number);
-        return index;
-      }
+    const frame = run.first + index;
+    const number = at.segment * segmentFrames + frame;
+    const stored = await diskCache?.read(number, table.storedBytes[frame] ?? 0);
+    if (stored === undefined) return false;
+    const plain = this.unpack(at, table, frame, stored);
+    if (plain instanceof Uint8Array) {
+      run.plain[index] = plain;
+      return true;
     }
-    return slots.length;
+    // What the local disk has changed is fetched again: the object is the truth.
+    diskCache?.forget(number);
+    return false;
   }
 
   /** False when the segment has left the journal meanwhile: its file may be another's already. */
-  private async fillFromJournal(
-    segment: SegmentBuffer,
-    first: number,
-    slots: readonly number[],
-  ): Promise<boolean> {
-    const { cache, journaled } = this.sources;
-    const firstIndex = first * frameBlocks;
-    const blocks = Math.min(slots.length * frameBlocks, segment.blockCount - firstIndex);
+  private async fillFromJournal(segment: SegmentBuffer, run: FrameRun): Promise<boolean> {
+    const firstIndex = run.first * frameBlocks;
+    const blocks = Math.min(run.plain.length * frameBlocks, segment.blockCount - firstIndex);
     const bytes = new Uint8Array(blocks * blockBytes);
     this.journalReads += 1;
     await segment.file.file.read(bytes, journalBlockPosition(firstIndex));
-    if (journaled.get(segment.number) !== segment) return false;
-    for (let at = 0; at < blocks; at += 1) {
-      const block = bytes.subarray(at * blockBytes, (at + 1) * blockBytes);
-      if (checksum(block) === segment.blockChecksum(firstIndex + at)) continue;
-      throw new StorageError(
-        'corrupt',
-        `Block ${firstIndex + at} of segment ${segment.number} in ${segment.file.path} fails its checksum: the local disk has changed it.`,
-      );
+    if (this.sources.journaled.get(segment.number) !== segment) return false;
+    for (let at = 0; at < run.plain.length; at += 1) {
+      run.plain[at] = verifiedFrame(segment, run.first + at, bytes, at * frameBlocks * blockBytes);
     }
-    slots.forEach((slot, at) => {
-      const part = bytes.subarray(at * frameBytes, (at + 1) * frameBytes);
-      cache.memoryOf(slot).set(part, cache.offsetOf(slot));
-    });
     return true;
   }
 
@@ -216,54 +172,47 @@ export class FrameReader {
   private async fillFromStore(
     at: LogPosition,
     table: FrameTable,
-    first: number,
-    slots: readonly number[],
+    run: FrameRun,
     from: number,
     end: number,
   ): Promise<void> {
-    const key = segmentKey(this.sources.volumeId, at);
-    try {
-      await this.fetchFrames(key, at, table, first, slots, from, end);
-    } catch (error) {
-      throw aboutObject(error, key);
-    }
-  }
-
-  private async fetchFrames(
-    key: string,
-    at: LogPosition,
-    table: FrameTable,
-    first: number,
-    slots: readonly number[],
-    from: number,
-    end: number,
-  ): Promise<void> {
-    const { store, clock, diskCache } = this.sources;
-    const offset = table.offsets[first + from] as number;
-    const lastFrame = first + end - 1;
+    const { store, clock, diskCache, volumeId } = this.sources;
+    const key = segmentKey(volumeId, at);
+    const offset = table.offsets[run.first + from] as number;
+    const lastFrame = run.first + end - 1;
     const stop = (table.offsets[lastFrame] as number) + (table.storedBytes[lastFrame] as number);
     this.storeReads += 1;
-    const bytes = await store.get(key, { offset, lengthBytes: stop - offset });
+    const bytes = await store
+      .get(key, { offset, lengthBytes: stop - offset })
+      .catch((error: unknown) => aboutObject(error, key));
     for (let index = from; index < end; index += 1) {
-      const frame = first + index;
+      if (!(bytes instanceof Uint8Array)) {
+        run.plain[index] = bytes;
+        continue;
+      }
+      const frame = run.first + index;
       const start = (table.offsets[frame] as number) - offset;
       const stored = bytes.subarray(start, start + (table.storedBytes[frame] as number));
-      this.unpack(at, table, frame, stored, slots[index] as number);
-      diskCache?.write(frameNumber(at.segment, frame), stored);
+      const plain = this.unpack(at, table, frame, stored);
+      run.plain[index] = plain;
+      if (plain instanceof Uint8Array) diskCache?.write(at.segment * segmentFrames + frame, stored);
       if ((index - from) % unpackBatch === unpackBatch - 1) await breathe(clock);
     }
   }
 
+  /** The plain bytes of a frame, or what is wrong with it. */
   private unpack(
     at: LogPosition,
     table: FrameTable,
     frame: number,
     stored: Uint8Array,
-    slot: number,
-  ): void {
-    const { cache, volumeId } = this.sources;
-    const plain = decodeFrame(table, frame, stored, frameSeed(volumeId, at, frame));
-    cache.memoryOf(slot).set(plain, cache.offsetOf(slot));
+  ): Uint8Array | StorageError {
+    const { volumeId } = this.sources;
+    try {
+      return decodeFrame(table, frame, stored, frameSeed(volumeId, at, frame));
+    } catch (error) {
+      return aboutObject(error, segmentKey(volumeId, at));
+    }
   }
 
   /** The frame table of a segment's object. */
@@ -286,10 +235,8 @@ export class FrameReader {
       const header = decodeSegmentHeader(start.bytes);
       requireSegment(header, volumeId, at);
       if (header.objectBytes !== start.objectBytes) {
-        throw new StorageError(
-          'corrupt',
-          `it has ${start.objectBytes} bytes of ${header.objectBytes}`,
-        );
+        const found = `${start.objectBytes} bytes of ${header.objectBytes}`;
+        throw new StorageError('corrupt', `it has ${found}`);
       }
       const table = decodeFrameTable(header, start.bytes);
       this.learnTable(segment, table);
@@ -300,11 +247,31 @@ export class FrameReader {
   }
 }
 
+/** A frame of what was read from a journal file, or what is wrong with it. */
+function verifiedFrame(
+  segment: SegmentBuffer,
+  frame: number,
+  bytes: Uint8Array,
+  from: number,
+): Uint8Array | StorageError {
+  const plain = bytes.subarray(from, from + plainFrameBytes(segment.blockCount, frame));
+  for (let at = 0; at * blockBytes < plain.byteLength; at += 1) {
+    const index = frame * frameBlocks + at;
+    const block = plain.subarray(at * blockBytes, (at + 1) * blockBytes);
+    if (checksum(block) === segment.blockChecksum(index)) continue;
+    return new StorageError(
+      'corrupt',
+      `Block ${index} of segment ${segment.number} in ${segment.file.path} fails its checksum: the local disk has changed it.`,
+    );
+  }
+  return plain;
+}
+
 /** Names the object in what went wrong with it; an object that is missing is damage. */
-export function aboutObject(error: unknown, key: string): unknown {
-  if (!(error instanceof StorageError)) return error;
-  if (error.code !== 'corrupt' && error.code !== 'not-found') return error;
-  return new StorageError('corrupt', `Object ${key} is damaged: ${error.message}`, {
+export function aboutObject(error: unknown, key: string): StorageError {
+  const known = toStorageError(error);
+  if (known.code !== 'corrupt' && known.code !== 'not-found') return known;
+  return new StorageError('corrupt', `Object ${key} is damaged: ${known.message}`, {
     cause: error,
   });
 }

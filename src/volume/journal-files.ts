@@ -1,3 +1,4 @@
+import { assert } from '../base/assert.ts';
 import type { LocalDisk, LocalFile } from '../base/local-disk.ts';
 import { isStorageError, toStorageError, type StorageError } from '../base/errors.ts';
 import { journalFileBytes } from '../format/journal-file.ts';
@@ -51,9 +52,14 @@ export class JournalFiles {
     return this.maximumCount;
   }
 
-  /** A file for the next segment, or `undefined` while there is none. */
-  take(): JournalFile | undefined {
+  /** Whether there is a file for the next segment. */
+  get isReady(): boolean {
+    return this.free.length > 0;
+  }
+
+  take(): JournalFile {
     const file = this.free.shift();
+    assert(file !== undefined, 'a file is taken when one is ready');
     if (this.free.length === 0) this.prepare();
     return file;
   }

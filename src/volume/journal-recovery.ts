@@ -6,7 +6,6 @@ import {
   type JournalHeader,
   journalHeaderUsedBytes,
 } from '../format/journal-file.ts';
-import type { FrameCache } from './frame-cache.ts';
 import { type JournalFile, journalFileNumber } from './journal-files.ts';
 import { readJournalHeader, type ScannedSegment, scanJournalFile } from './journal-scan.ts';
 import { SegmentBuffer } from './segment-buffer.ts';
@@ -49,7 +48,6 @@ export async function recoverJournal(options: {
   readonly directory: string;
   readonly volumeId: string;
   readonly lastStored: number;
-  readonly cache: FrameCache;
   readonly log: Log;
   readonly nowMs: number;
   readonly wallMs: number;
@@ -71,9 +69,7 @@ export async function recoverJournal(options: {
     const scanned = await scanJournalFile(file.file, header);
     if (scanned.entryCount === 0) break;
     await file.file.sync();
-    segments.push(
-      SegmentBuffer.recovered(scanned, file, options.cache, options.nowMs, options.wallMs),
-    );
+    segments.push(SegmentBuffer.recovered(scanned, file, options.nowMs, options.wallMs));
     previous = scanned;
   }
   const dropped = candidates.slice(segments.length);

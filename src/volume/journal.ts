@@ -29,6 +29,7 @@ export class Journal {
   private unwrittenBytes = 0;
   private failure: StorageError | undefined;
   private readonly idleWaiters: (() => void)[] = [];
+  private readonly journaledWaiters: (() => void)[] = [];
   syncCount = 0;
 
   constructor(
@@ -58,7 +59,7 @@ export class Journal {
 
   /** A segment was sealed: what it still has goes to its file now. */
   sealed(segment: SegmentBuffer): void {
-    if (segment.isJournaled) this.onJournaled(segment);
+    if (segment.isJournaled) this.journaled(segment);
     else this.start();
   }
 
@@ -75,6 +76,13 @@ export class Journal {
       this.waiters.push({ segment, entryCount, resolve, reject });
       this.start();
     });
+  }
+
+  /** Resolves when a sealed segment has come to be wholly in its file, or writing has failed. */
+  whenJournaled(): Promise<void> {
+    if (this.failure !== undefined) throw this.failure;
+    this.start();
+    return new Promise((resolve) => this.journaledWaiters.push(resolve));
   }
 
   private start(): void {
@@ -123,15 +131,39 @@ export class Journal {
     const batch = segment.nextBatch();
     if (batch === undefined) return;
     const { file } = segment.file;
+    const durably = this.isWorthWritingDurably();
+    const write = (bytes: Uint8Array, position: number): Promise<void> =>
+      durably ? file.writeDurably([bytes], position) : file.write([bytes], position);
     const recordsAt = journalRecordsOffset + batch.recordsPosition * recordBytes;
-    const writes = [file.write([batch.records], recordsAt)];
-    if (isFirst) writes.push(file.write([segment.encodedHeader()], 0));
-    if (batch.data.length > 0) {
-      writes.push(file.write(batch.data, journalBlockPosition(batch.firstIndex)));
+    const writes = [write(batch.records, recordsAt)];
+    if (isFirst) writes.push(write(segment.encodedHeader(), 0));
+    if (batch.data.byteLength > 0) {
+      writes.push(write(batch.data, journalBlockPosition(batch.firstIndex)));
     }
     await Promise.all(writes);
     segment.markJournaled(batch);
-    if (segment.sealed && segment.isJournaled) this.onJournaled(segment);
+    if (durably) {
+      segment.syncedEntries = batch.entryCount;
+      this.syncCount += 1;
+    }
+    if (segment.sealed && segment.isJournaled) this.journaled(segment);
+  }
+
+  /**
+   * With a flush waiting and all that was written before durable already, the batch itself is made
+   * durable: one trip to the disk instead of a write and a sync. The record's checksum covers its
+   * data, so the parts may reach the disk in any order.
+   */
+  private isWorthWritingDurably(): boolean {
+    return (
+      this.waiters.length > 0 &&
+      this.pending.every((segment) => segment.syncedEntries === segment.journaledEntries)
+    );
+  }
+
+  private journaled(segment: SegmentBuffer): void {
+    for (const wake of this.journaledWaiters.splice(0)) wake();
+    this.onJournaled(segment);
   }
 
   /** Syncs the files that waiting flushes need, and answers those that are then satisfied. */
@@ -142,7 +174,7 @@ export class Journal {
     );
     const reached = unsynced.map((segment) => segment.journaledEntries);
     await Promise.all(unsynced.map((segment) => segment.file.file.sync()));
-    this.syncCount += unsynced.length === 0 ? 0 : 1;
+    if (unsynced.length > 0) this.syncCount += 1;
     unsynced.forEach((segment, at) => {
       segment.syncedEntries = Math.max(segment.syncedEntries, reached[at] ?? 0);
     });
@@ -187,6 +219,7 @@ export class Journal {
     this.failure = error;
     for (const waiter of this.waiters.splice(0)) waiter.reject(error);
     for (const resolve of this.idleWaiters.splice(0)) resolve();
+    for (const wake of this.journaledWaiters.splice(0)) wake();
     this.onFailure(error);
   }
 

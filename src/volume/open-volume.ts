@@ -5,17 +5,18 @@ import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import type { StorageError } from '../base/errors.ts';
 import { decodeEntries, entryKind } from '../format/entry.ts';
+import { blockBytes } from '../format/geometry.ts';
 import { entryTableOf } from '../format/journal-file.ts';
 import { epochOfSegment } from '../format/manifest.ts';
 import { nowhere } from '../format/map-page.ts';
 import { loadStoredTail, readLocalState, type StoredTail, writeLocalState } from './attach.ts';
+import { BlockCache } from './block-cache.ts';
 import { BlockMap } from './block-map.ts';
 import { findVolumeId } from './catalog.ts';
 import { Checkpointer } from './checkpointer.ts';
 import { DiskCache } from './disk-cache.ts';
 import type { EngineWorkers } from './engine-workers.ts';
 import type { SegmentEntries } from './fold.ts';
-import { FrameCache } from './frame-cache.ts';
 import { FrameReader } from './frame-reader.ts';
 import { JournalFiles } from './journal-files.ts';
 import {
@@ -28,6 +29,7 @@ import { closeEpoch, loadManifest, Ownership, type OwnershipContext } from './ow
 import { PageTable } from './page-table.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
 import { SegmentLog } from './segment-log.ts';
+import { SegmentMemory } from './segment-memory.ts';
 import type { VolumeSettings } from './settings.ts';
 import { Uploader } from './uploader.ts';
 import { VolumeReader } from './volume-reader.ts';
@@ -55,7 +57,6 @@ interface Attached {
   readonly ownership: Ownership;
   readonly tail: StoredTail;
   readonly recovered: RecoveredJournal;
-  readonly cache: FrameCache;
 }
 
 /**
@@ -107,14 +108,12 @@ async function attach(
   }
   await writeLocalState(disk, statePath, { epoch: ownership.epoch, clean: false });
   const tail = await loadStoredTail(store, ownership.manifest, settings.getConcurrency);
-  const cache = new FrameCache(settings.cacheBytes);
   const recovered = mayReplay
     ? await recoverJournal({
         disk,
         directory: journalPath,
         volumeId,
         lastStored: tail.lastSegment,
-        cache,
         log,
         nowMs: clock.monotonicMs(),
         wallMs: clock.wallMs(),
@@ -123,7 +122,7 @@ async function attach(
   await ownership.update((manifest) =>
     closeEpoch(manifest, manifest.epoch - 1, tail.lastSegment, tail.openEpoch),
   );
-  return { ownership, tail, recovered, cache };
+  return { ownership, tail, recovered };
 }
 
 async function reportAside(
@@ -165,7 +164,7 @@ function assemble(
   directory: string,
 ): Volume {
   const { store, clock, random, log, workers, settings, disk } = options;
-  const { ownership, tail, recovered, cache } = attached;
+  const { ownership, tail, recovered } = attached;
   const { id: volumeId, codec, durability } = ownership.manifest;
   const { epoch } = ownership;
   const used = recovered.segments.map((segment) => segment.file);
@@ -177,9 +176,15 @@ function assemble(
     recovered.free,
   );
   const lastNumber = tail.lastSegment + recovered.segments.length;
+  const cache = new BlockCache(settings.cacheBytes, (block, segment, index) =>
+    holds(map, block, segment, index),
+  );
+  const memory = new SegmentMemory(settings.segmentBuffers, (segment, data) =>
+    keepLive(map, cache, segment, data),
+  );
   const onFailure = (error: StorageError): void => volume.stopWriting(error);
   const segments = new SegmentLog(
-    { clock, settings, volumeId, epoch, cache, files },
+    { clock, settings, volumeId, epoch, memory, files },
     recovered.segments,
     lastNumber,
     (segment) => uploader.add(segment),
@@ -189,7 +194,6 @@ function assemble(
     store,
     clock,
     volumeId,
-    cache,
     diskCache,
     journaled: segments.segments,
     epochOf: (segment) => epochOfSegment(ownership.manifest, segment),
@@ -219,6 +223,7 @@ function assemble(
   const reader = new VolumeReader({
     sizeBytes: () => ownership.manifest.sizeBytes,
     map,
+    memory,
     cache,
     frames,
     readaheadBytes: Math.min(settings.readaheadBytes, Math.floor(settings.cacheBytes / 4)),
@@ -237,6 +242,7 @@ function assemble(
     statePath: `${directory}/state.json`,
     ownership,
     map,
+    memory,
     cache,
     diskCache,
     frames,
@@ -253,4 +259,30 @@ function assemble(
   ownership.startRenewing();
   for (const segment of recovered.segments) uploader.add(segment);
   return volume;
+}
+
+/** Whether `block` of the volume is still what (segment, index) holds. */
+function holds(map: BlockMap, block: number, segment: number, index: number): boolean {
+  const run = { segment: 0, index: 0, count: 0 };
+  map.find(block, 1, run);
+  return run.segment === segment && run.index === index;
+}
+
+/** A segment gives its memory up: what the volume still holds of it goes to the cache. */
+function keepLive(
+  map: BlockMap,
+  cache: BlockCache,
+  segment: SegmentBuffer,
+  data: Uint8Array,
+): void {
+  const run = { segment: 0, index: 0, count: 0 };
+  for (const { kind, firstBlock, count, firstIndex } of decodeEntries(entriesOf(segment))) {
+    if (kind !== entryKind.data) continue;
+    for (let at = 0; at < count; at += 1) {
+      const index = firstIndex + at;
+      map.find(firstBlock + at, 1, run);
+      if (run.segment !== segment.number || run.index !== index) continue;
+      cache.insert(firstBlock + at, segment.number, index, data, index * blockBytes);
+    }
+  }
 }

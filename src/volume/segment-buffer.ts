@@ -1,13 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { checksum, viewOf, writeUint64 } from '../format/binary.ts';
 import { type EntryKind, encodeEntry, entryKind, entryOffset } from '../format/entry.ts';
-import {
-  blockBytes,
-  frameBlocks,
-  segmentBlocks,
-  segmentEntries,
-  segmentFrames,
-} from '../format/geometry.ts';
+import { blockBytes, segmentBlocks, segmentEntries } from '../format/geometry.ts';
 import {
   encodeJournalHeader,
   type JournalHeader,
@@ -15,7 +9,6 @@ import {
   recordSeed,
   sealRecord,
 } from '../format/journal-file.ts';
-import { type FrameCache, frameNumber } from './frame-cache.ts';
 import type { JournalFile } from './journal-files.ts';
 import type { ScannedSegment } from './journal-scan.ts';
 
@@ -23,15 +16,16 @@ import type { ScannedSegment } from './journal-scan.ts';
 export interface JournalBatch {
   readonly records: Uint8Array;
   readonly recordsPosition: number;
-  readonly data: Uint8Array[];
+  /** Empty when only zeroes were written. */
+  readonly data: Uint8Array;
   readonly firstIndex: number;
   readonly entryCount: number;
   readonly blockCount: number;
 }
 
 /**
- * A segment that is not in the store yet: its entries, and its data in pinned slots of the frame
- * cache until the journal file holds them. Blocks are only ever added.
+ * A segment that is not in the store yet: its entries, and its data, in memory at least until the
+ * journal file holds it. Blocks are only ever added.
  */
 export class SegmentBuffer {
   readonly header: JournalHeader;
@@ -50,16 +44,20 @@ export class SegmentBuffer {
   private view: DataView;
   private readonly seed: number;
   private readonly blockChecksums = new Uint32Array(segmentBlocks);
-  private readonly slots = new Int32Array(segmentFrames).fill(-1);
-  private readonly cache: FrameCache;
+  private memory: Uint8Array | undefined;
   /** Entries before this one are being written and can no longer grow. */
   private frozenEntries = 0;
-  private releasedFrames = 0;
 
-  constructor(header: JournalHeader, file: JournalFile, cache: FrameCache, openedMs: number) {
+  /** `memory` for the data, 8 MiB; none when the data is in the journal file already. */
+  constructor(
+    header: JournalHeader,
+    file: JournalFile,
+    memory: Uint8Array | undefined,
+    openedMs: number,
+  ) {
     this.header = header;
     this.file = file;
-    this.cache = cache;
+    this.memory = memory;
     this.openedMs = openedMs;
     this.seed = recordSeed(header);
     this.records = new Uint8Array(64 * recordBytes);
@@ -70,11 +68,10 @@ export class SegmentBuffer {
   static recovered(
     scanned: ScannedSegment,
     file: JournalFile,
-    cache: FrameCache,
     openedMs: number,
     sealedMs: number,
   ): SegmentBuffer {
-    const segment = new SegmentBuffer(scanned.header, file, cache, openedMs);
+    const segment = new SegmentBuffer(scanned.header, file, undefined, openedMs);
     segment.records = scanned.records;
     segment.view = viewOf(scanned.records);
     segment.blockChecksums.set(scanned.blockChecksums);
@@ -111,33 +108,22 @@ export class SegmentBuffer {
 
   /**
    * Appends up to `count` blocks of `from` (from byte `at`) as blocks `firstBlock …`; returns how
-   * many fitted: 0 when the segment is full or the cache has no slot to give.
+   * many fitted: 0 when the segment is full.
    */
   appendData(firstBlock: number, count: number, from: Uint8Array, at: number): number {
     if (this.isFull) return 0;
+    const { memory } = this;
+    assert(memory !== undefined && !this.sealed, 'only the open segment is written');
     const firstIndex = this.blockCount;
     const fits = Math.min(count, segmentBlocks - firstIndex);
-    let done = 0;
-    while (done < fits) {
-      const index = firstIndex + done;
-      const inFrame = index % frameBlocks;
-      const part = Math.min(fits - done, frameBlocks - inFrame);
-      const slot = this.slotFor(Math.floor(index / frameBlocks));
-      if (slot < 0) break;
-      const start = at + done * blockBytes;
-      const source =
-        start === 0 && from.byteLength === part * blockBytes
-          ? from
-          : from.subarray(start, start + part * blockBytes);
-      this.cache.memoryOf(slot).set(source, this.cache.offsetOf(slot) + inFrame * blockBytes);
-      done += part;
+    const lengthBytes = fits * blockBytes;
+    const source = from.byteLength === lengthBytes ? from : from.subarray(at, at + lengthBytes);
+    memory.set(source, firstIndex * blockBytes);
+    this.blockCount = firstIndex + fits;
+    if (!this.growLastEntry(firstBlock, fits, firstIndex)) {
+      this.addEntry(entryKind.data, firstBlock, fits, firstIndex);
     }
-    if (done === 0) return 0;
-    this.blockCount = firstIndex + done;
-    if (!this.growLastEntry(firstBlock, done, firstIndex)) {
-      this.addEntry(entryKind.data, firstBlock, done, firstIndex);
-    }
-    return done;
+    return fits;
   }
 
   /** Appends an entry without data; false when the segment is full. */
@@ -145,16 +131,6 @@ export class SegmentBuffer {
     if (this.isFull) return false;
     this.addEntry(kind, firstBlock, count, 0);
     return true;
-  }
-
-  private slotFor(frame: number): number {
-    const known = this.slots[frame] as number;
-    if (known >= 0) return known;
-    const slot = this.cache.take();
-    if (slot < 0) return -1;
-    this.cache.publish(slot, frameNumber(this.number, frame));
-    this.slots[frame] = slot;
-    return slot;
   }
 
   private addEntry(kind: EntryKind, firstBlock: number, count: number, firstIndex: number): void {
@@ -208,7 +184,7 @@ export class SegmentBuffer {
     return {
       records: this.records.slice(from * recordBytes, to * recordBytes),
       recordsPosition: from,
-      data: this.dataViews(this.journaledBlocks, this.blockCount),
+      data: this.dataBetween(this.journaledBlocks, this.blockCount),
       firstIndex: this.journaledBlocks,
       entryCount: to,
       blockCount: this.blockCount,
@@ -216,54 +192,44 @@ export class SegmentBuffer {
   }
 
   private sumBlocks(from: number, to: number): void {
+    const { memory } = this;
+    assert(memory !== undefined, 'what is not journaled is in memory');
     for (let index = from; index < to; index += 1) {
-      const slot = this.slots[Math.floor(index / frameBlocks)] as number;
-      const block = this.cache.view(slot, (index % frameBlocks) * blockBytes, blockBytes);
-      this.blockChecksums[index] = checksum(block);
+      const start = index * blockBytes;
+      this.blockChecksums[index] = checksum(memory.subarray(start, start + blockBytes));
     }
   }
 
-  private dataViews(from: number, to: number): Uint8Array[] {
-    const views: Uint8Array[] = [];
-    for (let index = from; index < to; ) {
-      const inFrame = index % frameBlocks;
-      const part = Math.min(to - index, frameBlocks - inFrame);
-      const slot = this.slots[Math.floor(index / frameBlocks)] as number;
-      views.push(this.cache.view(slot, inFrame * blockBytes, part * blockBytes));
-      index += part;
-    }
-    return views;
+  private dataBetween(from: number, to: number): Uint8Array {
+    return this.memory?.subarray(from * blockBytes, to * blockBytes) ?? new Uint8Array(0);
   }
 
   encodedHeader(): Uint8Array {
     return encodeJournalHeader(this.header);
   }
 
-  /** The journal file holds what the batch brought: frames that cannot grow may leave the cache. */
+  /** The journal file holds what the batch brought. */
   markJournaled(batch: JournalBatch): void {
     this.journaledEntries = batch.entryCount;
     this.journaledBlocks = batch.blockCount;
-    this.releaseFrames();
   }
 
   seal(sealedMs: number): void {
     assert(!this.sealed, 'a segment is sealed once');
     this.sealed = true;
     this.sealedMs = sealedMs;
-    this.releaseFrames();
   }
 
-  /** Unpins the frames that are whole in the journal file. */
-  private releaseFrames(): void {
-    const done = this.sealed && this.isJournaled;
-    const whole = Math.floor(this.journaledBlocks / frameBlocks);
-    const end = done ? segmentFrames : whole;
-    for (let frame = this.releasedFrames; frame < end; frame += 1) {
-      const slot = this.slots[frame] as number;
-      if (slot < 0) break;
-      this.slots[frame] = -1;
-      this.cache.unpin(slot);
-      this.releasedFrames = frame + 1;
-    }
+  /** The segment's data, block by block, as long as it is in memory. */
+  get data(): Uint8Array | undefined {
+    return this.memory;
+  }
+
+  /** Gives the memory up; from now on the data is read from the journal file, then the store. */
+  releaseData(): Uint8Array {
+    const { memory } = this;
+    assert(memory !== undefined && this.sealed && this.isJournaled, 'only what is journaled goes');
+    this.memory = undefined;
+    return memory;
   }
 }

@@ -5,8 +5,8 @@ import type { EntryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
 import { Journal } from './journal.ts';
 import type { JournalFiles } from './journal-files.ts';
-import type { FrameCache } from './frame-cache.ts';
 import { SegmentBuffer } from './segment-buffer.ts';
+import type { SegmentMemory } from './segment-memory.ts';
 import type { VolumeSettings } from './settings.ts';
 
 export interface SegmentLogContext {
@@ -14,7 +14,7 @@ export interface SegmentLogContext {
   readonly settings: VolumeSettings;
   readonly volumeId: string;
   readonly epoch: number;
-  readonly cache: FrameCache;
+  readonly memory: SegmentMemory;
   readonly files: JournalFiles;
 }
 
@@ -84,10 +84,13 @@ export class SegmentLog {
   private openSegment(): SegmentBuffer | undefined {
     if (this.open !== undefined) return this.open;
     const { context } = this;
-    // With a slot to be had the first append succeeds: no segment is ever sealed empty.
-    if (context.cache.unpinnedCount === 0) return undefined;
+    if (!context.files.isReady) {
+      context.files.prepare();
+      return undefined;
+    }
+    const memory = context.memory.take();
+    if (memory === undefined) return undefined;
     const file = context.files.take();
-    if (file === undefined) return undefined;
     assert(this.nextNumber < 2 ** 32, 'segment numbers are 32 bits');
     const header = {
       volumeId: context.volumeId,
@@ -96,8 +99,9 @@ export class SegmentLog {
       previousEntries: this.lastEntryCount,
     };
     this.nextNumber += 1;
-    const segment = new SegmentBuffer(header, file, context.cache, context.clock.monotonicMs());
+    const segment = new SegmentBuffer(header, file, memory, context.clock.monotonicMs());
     this.open = segment;
+    context.memory.hold(segment);
     this.segments.set(segment.number, segment);
     this.journal.begin(segment);
     this.cancelSealTimer = context.clock.after(context.settings.uploadIntervalMs, () =>
@@ -123,9 +127,9 @@ export class SegmentLog {
    * and none is in use that would become free.
    */
   async room(): Promise<void> {
-    const { files, cache } = this.context;
-    if (this.open !== undefined || cache.unpinnedCount === 0) {
-      await cache.whenUnpinned();
+    const { files } = this.context;
+    if (files.isReady) {
+      await this.journal.whenJournaled();
       return;
     }
     if (files.failure !== undefined && files.usedCount === 0) throw files.failure;

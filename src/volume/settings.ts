@@ -2,8 +2,10 @@ import type { Durability } from '../format/manifest.ts';
 
 /** The limits and choices of an attached volume. Bytes and milliseconds, as the names say. */
 export interface VolumeSettings {
-  /** RAM for frames: what is not in the journal yet, and what was read or written lately. */
+  /** RAM for blocks that were read or written lately. */
   readonly cacheBytes: number;
+  /** Segments whose data is in RAM, 8 MiB each: the open one and those before it. */
+  readonly segmentBuffers: number;
   /** Local disk for frames that were fetched from the store; 0 for none. */
   readonly diskCacheBytes: number;
   /** Local disk for what is not in the store yet. Writes wait when it is full. */
@@ -39,6 +41,7 @@ const mebibyte = 2 ** 20;
 
 export const defaultVolumeSettings: VolumeSettings = {
   cacheBytes: 256 * mebibyte,
+  segmentBuffers: 4,
   diskCacheBytes: 1024 * mebibyte,
   journalBytes: 1024 * mebibyte,
   uploadIntervalMs: 5000,

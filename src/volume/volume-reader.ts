@@ -1,12 +1,12 @@
 import type { Extent } from '../base/block-device.ts';
-import { isStorageError } from '../base/errors.ts';
-import { blockBytes, frameBlocks, frameBytes, pageBlocks } from '../format/geometry.ts';
+import { blockBytes, frameBlocks, pageBlocks } from '../format/geometry.ts';
 import { nowhere } from '../format/map-page.ts';
+import type { BlockCache } from './block-cache.ts';
 import { type BlockMap, unknownIndex } from './block-map.ts';
-import { type FrameCache, frameNumber } from './frame-cache.ts';
 import type { FrameReader } from './frame-reader.ts';
 import { MapPage, type Run } from './map-page.ts';
 import { Readahead } from './readahead.ts';
+import type { SegmentMemory } from './segment-memory.ts';
 
 /** A read that must wait fetches this much of what it still wants at once. */
 const demandWindowBytes = 8 * 2 ** 20;
@@ -14,11 +14,20 @@ const demandWindowBytes = 8 * 2 ** 20;
 export interface VolumeReaderContext {
   readonly sizeBytes: () => number;
   readonly map: BlockMap;
-  readonly cache: FrameCache;
+  readonly memory: SegmentMemory;
+  readonly cache: BlockCache;
   readonly frames: FrameReader;
   readonly readaheadBytes: number;
   /** The stored page; `undefined` when it is one hole. */
   readPage(pageIndex: number): Promise<MapPage | undefined>;
+}
+
+/** Blocks of one frame, one after the other in the volume as in the frame. */
+interface Piece {
+  readonly block: number;
+  readonly count: number;
+  readonly segment: number;
+  readonly index: number;
 }
 
 /** Finds the bytes of the volume: what RAM holds at once, the rest by waiting for it. */
@@ -49,7 +58,7 @@ export class VolumeReader {
 
   /** Fills `into` from byte `from` on as far as RAM can; returns how far that is. */
   private readResident(offset: number, into: Uint8Array, from: number): number {
-    const { map, cache } = this.context;
+    const { map, memory } = this.context;
     const { run } = this;
     const end = into.byteLength;
     let done = from;
@@ -65,92 +74,184 @@ export class VolumeReader {
         done = runEnd;
         continue;
       }
-      let at = run.index * blockBytes + within;
-      while (done < runEnd) {
-        const inFrame = at % frameBytes;
-        const part = Math.min(runEnd - done, frameBytes - inFrame);
-        const slot = cache.find(frameNumber(run.segment, (at - inFrame) / frameBytes));
-        if (slot < 0) return done;
-        into.set(cache.view(slot, inFrame, part), done);
-        done += part;
-        at += part;
+      const data = memory.find(run.segment);
+      if (data !== undefined) {
+        const start = run.index * blockBytes + within;
+        into.set(data.subarray(start, start + runEnd - done), done);
+        done = runEnd;
+        continue;
       }
+      const reached = this.copyCached(run, within, into, done, runEnd);
+      if (reached < runEnd) return reached;
+      done = reached;
+    }
+    return done;
+  }
+
+  /** Copies a run's blocks from the cache, from `within` the first on; returns how far it came. */
+  private copyCached(
+    run: Run,
+    within: number,
+    into: Uint8Array,
+    from: number,
+    end: number,
+  ): number {
+    const { cache } = this.context;
+    let done = from;
+    let { index } = run;
+    let skip = within;
+    while (done < end) {
+      const part = Math.min(end - done, blockBytes - skip);
+      if (!cache.copy(run.segment, index, skip, part, into, done)) return done;
+      done += part;
+      index += 1;
+      skip = 0;
     }
     return done;
   }
 
   private async readAbsent(offset: number, into: Uint8Array, from: number): Promise<void> {
     let done = from;
-    let fetchedTo = from;
-    for (;;) {
-      done = this.readResident(offset, into, done);
-      if (done === into.byteLength) return;
-      const position = offset + done;
-      if (done >= fetchedTo) {
-        const lengthBytes = Math.min(into.byteLength - done, demandWindowBytes);
-        fetchedTo = done + lengthBytes;
-        // Together and in few requests; what goes wrong with one frame is told by the next step.
-        await this.fetch(position, lengthBytes).catch((error: unknown) => {
-          if (!isStorageError(error)) throw error;
-        });
-        continue;
-      }
-      done += await this.readOne(position, into, done);
+    while (done < into.byteLength) {
+      const end = Math.min(into.byteLength, done + demandWindowBytes);
+      const window = into.subarray(done, end);
+      await this.gather(offset + done, window.byteLength, window);
+      done = this.readResident(offset, into, end);
     }
-  }
-
-  /** Waits for the one frame, or map page, that holds the byte at `position`; returns bytes copied. */
-  private async readOne(position: number, into: Uint8Array, done: number): Promise<number> {
-    const { map, cache, frames } = this.context;
-    const block = Math.floor(position / blockBytes);
-    const within = position - block * blockBytes;
-    const run = { segment: 0, index: 0, count: 0 };
-    map.find(block, 1, run);
-    if (run.segment === nowhere.segment) {
-      if (run.index === unknownIndex) await this.loadPage(Math.floor(block / pageBlocks));
-      return 0;
-    }
-    const at = run.index * blockBytes + within;
-    const inFrame = at % frameBytes;
-    const part = Math.min(into.byteLength - done, blockBytes - within);
-    await frames.withFrame(run.segment, (at - inFrame) / frameBytes, (slot) => {
-      into.set(cache.view(slot, inFrame, part), done);
-    });
-    return part;
   }
 
   /** Brings a range into the cache, in as few requests as can be. */
-  async fetch(offset: number, lengthBytes: number): Promise<void> {
+  fetch(offset: number, lengthBytes: number): Promise<void> {
+    const room = Math.max(0, this.context.sizeBytes() - offset);
+    return this.gather(offset, Math.min(lengthBytes, room), undefined);
+  }
+
+  /**
+   * Reads a range from wherever it is, into `into` where that is given, and keeps what it had to
+   * fetch. Fails with the first piece that cannot be read, after all others have been.
+   */
+  private async gather(
+    offset: number,
+    lengthBytes: number,
+    into: Uint8Array | undefined,
+  ): Promise<void> {
+    const { frames } = this.context;
+    const pieces = await this.absentPieces(offset, lengthBytes, into);
     const loads: Promise<void>[] = [];
-    try {
-      await this.startLoads(offset, lengthBytes, loads);
-    } finally {
-      await Promise.allSettled(loads);
+    for (let at = 0; at < pieces.length; ) {
+      // Pieces of frames that follow each other in one segment are fetched together.
+      let next = at + 1;
+      while (next < pieces.length && isNextFrame(pieces[next - 1], pieces[next])) next += 1;
+      const [first, last] = [pieces[at], pieces[next - 1]] as [Piece, Piece];
+      const loading = frames.load(first.segment, frameOf(first), frameOf(last));
+      for (const piece of pieces.slice(at, next)) {
+        const frame = loading[frameOf(piece) - frameOf(first)] as Promise<Uint8Array>;
+        loads.push(frame.then((plain) => this.take(piece, plain, offset, into)));
+      }
+      at = next;
     }
+    await Promise.allSettled(loads);
     await Promise.all(loads);
   }
 
-  private async startLoads(
+  /** The frame of a piece is there: its bytes go to the reader and, with its neighbours, are kept. */
+  private take(
+    piece: Piece,
+    plain: Uint8Array,
     offset: number,
-    lengthBytes: number,
-    loads: Promise<void>[],
-  ): Promise<void> {
-    const { map, frames, sizeBytes } = this.context;
-    const run = { segment: 0, index: 0, count: 0 };
-    let block = Math.floor(offset / blockBytes);
-    const end = Math.ceil(Math.min(offset + lengthBytes, sizeBytes()) / blockBytes);
+    into: Uint8Array | undefined,
+  ): void {
+    const first = frameOf(piece) * frameBlocks;
+    if (into !== undefined) {
+      const pieceAt = piece.block * blockBytes - offset;
+      const from = Math.max(0, -pieceAt);
+      const end = Math.min(piece.count * blockBytes, into.byteLength - pieceAt);
+      const start = (piece.index - first) * blockBytes;
+      into.set(plain.subarray(start + from, start + end), pieceAt + from);
+    }
+    this.keep(piece, plain, first);
+  }
+
+  /**
+   * Keeps those blocks of a frame that are in it because of the piece or lie near it in the volume,
+   * as far as the map says that they still count: what is read next is likely among them.
+   */
+  private keep(piece: Piece, plain: Uint8Array, firstIndex: number): void {
+    const { map, cache } = this.context;
+    const { run } = this;
+    const end = Math.ceil((piece.block + piece.count) / frameBlocks) * frameBlocks;
+    const frameEnd = firstIndex + plain.byteLength / blockBytes;
+    let block = Math.floor(piece.block / frameBlocks) * frameBlocks;
     while (block < end) {
       map.find(block, end - block, run);
-      if (run.segment !== nowhere.segment) {
-        const first = Math.floor(run.index / frameBlocks);
-        const last = Math.floor((run.index + run.count - 1) / frameBlocks);
-        loads.push(frames.loadFrames(run.segment, first, last));
-      } else if (run.index === unknownIndex) {
-        await this.loadPage(Math.floor(block / pageBlocks));
-        continue;
+      if (run.segment === piece.segment) {
+        const from = Math.max(run.index, firstIndex);
+        const stop = Math.min(run.index + run.count, frameEnd);
+        for (let index = from; index < stop; index += 1) {
+          const start = (index - firstIndex) * blockBytes;
+          cache.insert(block + index - run.index, run.segment, index, plain, start);
+        }
       }
       block += run.count;
     }
+  }
+
+  /** What of a range must be fetched, a piece for each frame; the rest is copied to `into`. */
+  private async absentPieces(
+    offset: number,
+    lengthBytes: number,
+    into: Uint8Array | undefined,
+  ): Promise<Piece[]> {
+    const { map } = this.context;
+    const run: Run = { segment: 0, index: 0, count: 0 };
+    const pieces: Piece[] = [];
+    const end = Math.ceil((offset + lengthBytes) / blockBytes);
+    let block = Math.floor(offset / blockBytes);
+    while (block < end) {
+      map.find(block, end - block, run);
+      if (run.segment === nowhere.segment && run.index === unknownIndex) {
+        await this.loadPage(Math.floor(block / pageBlocks));
+        continue;
+      }
+      this.addPieces(pieces, block, run, offset, into);
+      block += run.count;
+    }
+    return pieces;
+  }
+
+  private addPieces(
+    pieces: Piece[],
+    firstBlock: number,
+    { segment, index: firstIndex, count }: Run,
+    offset: number,
+    into: Uint8Array | undefined,
+  ): void {
+    for (let done = 0; done < count; ) {
+      const block = firstBlock + done;
+      const index = firstIndex + done;
+      const inFrame = frameBlocks - (index % frameBlocks);
+      const part = segment === nowhere.segment ? count : Math.min(count - done, inFrame);
+      const resident =
+        into === undefined
+          ? this.isResident(segment, index, part)
+          : this.copyResident(block, part, offset, into);
+      if (!resident) pieces.push({ block, count: part, segment, index });
+      done += part;
+    }
+  }
+
+  private isResident(segment: number, index: number, count: number): boolean {
+    const { memory, cache } = this.context;
+    if (segment === nowhere.segment || memory.find(segment) !== undefined) return true;
+    for (let at = 0; at < count; at += 1) if (!cache.has(segment, index + at)) return false;
+    return true;
+  }
+
+  /** Copies whole or partial blocks to where they belong in `into`; false when some are absent. */
+  private copyResident(block: number, count: number, offset: number, into: Uint8Array): boolean {
+    const from = Math.max(0, block * blockBytes - offset);
+    const end = Math.min(into.byteLength, (block + count) * blockBytes - offset);
+    return this.readResident(offset + from, into.subarray(from, end), 0) === end - from;
   }
 
   private loadPage(pageIndex: number): Promise<void> {
@@ -193,4 +294,13 @@ export class VolumeReader {
     }
     return extents;
   }
+}
+
+function frameOf(piece: Piece): number {
+  return Math.floor(piece.index / frameBlocks);
+}
+
+function isNextFrame(piece: Piece | undefined, next: Piece | undefined): boolean {
+  if (piece === undefined || next === undefined || piece.segment !== next.segment) return false;
+  return frameOf(next) === frameOf(piece) + 1;
 }

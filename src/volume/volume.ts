@@ -7,13 +7,14 @@ import { entryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
 import type { Durability } from '../format/manifest.ts';
 import { writeLocalState } from './attach.ts';
+import type { BlockCache } from './block-cache.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { DiskCache } from './disk-cache.ts';
-import type { FrameCache } from './frame-cache.ts';
 import type { FrameReader } from './frame-reader.ts';
 import type { JournalFiles } from './journal-files.ts';
 import type { Ownership } from './ownership.ts';
+import type { SegmentMemory } from './segment-memory.ts';
 import type { SegmentLog } from './segment-log.ts';
 import type { Uploader } from './uploader.ts';
 import type { VolumeReader } from './volume-reader.ts';
@@ -27,7 +28,8 @@ export interface VolumeParts {
   readonly statePath: string;
   readonly ownership: Ownership;
   readonly map: BlockMap;
-  readonly cache: FrameCache;
+  readonly memory: SegmentMemory;
+  readonly cache: BlockCache;
   readonly diskCache: DiskCache | undefined;
   readonly frames: FrameReader;
   readonly files: JournalFiles;
@@ -194,7 +196,7 @@ export class Volume implements BlockDevice {
       dirtyAgeMs: oldestMs === undefined ? 0 : parts.clock.monotonicMs() - oldestMs,
       journalFiles: parts.files.usedCount,
       journalFilesMaximum: parts.files.capacity,
-      cacheBytes: parts.cache.memoryBytes,
+      cacheBytes: parts.cache.memoryBytes + parts.memory.memoryBytes,
       cacheHits: parts.cache.hits,
       cacheMisses: parts.cache.misses,
       diskCacheHits: parts.diskCache?.hits ?? 0,

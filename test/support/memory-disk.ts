@@ -5,6 +5,8 @@ import type { Random } from '../../src/base/random.ts';
 interface Write {
   readonly position: number;
   readonly bytes: Uint8Array;
+  /** It survives; what was written to the same place before it does not come back. */
+  readonly durable: boolean;
 }
 
 const chunkBytes = 65_536;
@@ -65,9 +67,9 @@ class MemoryFile {
   current = new Content();
   unsynced: Write[] = [];
 
-  write(position: number, bytes: Uint8Array): void {
+  write(position: number, bytes: Uint8Array, durable = false): void {
     this.current.write(position, bytes);
-    this.unsynced.push({ position, bytes: bytes.slice() });
+    this.unsynced.push({ position, bytes: bytes.slice(), durable });
   }
 
   sync(): void {
@@ -115,6 +117,10 @@ export class MemoryDisk implements LocalDisk {
           file.write(at, part);
           at += part.byteLength;
         }
+      },
+      writeDurably: async (parts, position) => {
+        await alive();
+        file.write(position, Buffer.concat(parts), true);
       },
       read: async (into, position) => {
         await alive();
@@ -175,11 +181,12 @@ export class MemoryDisk implements LocalDisk {
   losePower(random: Random): void {
     this.life += 1;
     for (const file of this.files.values()) {
-      for (const { position, bytes } of file.unsynced) {
+      for (const { position, bytes, durable } of file.unsynced) {
         for (let at = 0; at < bytes.byteLength; ) {
           const sectorEnd = (Math.floor((position + at) / 512) + 1) * 512 - position;
           const end = Math.min(bytes.byteLength, sectorEnd);
-          if (random.fraction() < 0.5) file.durable.write(position + at, bytes.subarray(at, end));
+          if (durable || random.fraction() < 0.5)
+            file.durable.write(position + at, bytes.subarray(at, end));
           at = end;
         }
       }

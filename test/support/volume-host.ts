@@ -12,7 +12,8 @@ import { MemoryDisk } from './memory-disk.ts';
 /** Small enough that a test meets every limit soon. */
 export const smallSettings: VolumeSettings = {
   ...defaultVolumeSettings,
-  cacheBytes: 16 * 2 ** 20,
+  cacheBytes: 2 ** 20,
+  segmentBuffers: 2,
   diskCacheBytes: 4 * 2 ** 20,
   journalBytes: 64 * 2 ** 20,
   uploadIntervalMs: 20,

@@ -1,0 +1,102 @@
+import { assert } from '../base/assert.ts';
+import { blockBytes, segmentBlocks } from '../format/geometry.ts';
+
+const chunkSlots = 2048;
+
+/** The number under which a block of a segment is cached. It never changes, so is never stale. */
+function blockNumber(segment: number, index: number): number {
+  return segment * segmentBlocks + index;
+}
+
+/**
+ * Blocks in RAM, by their place in the log: slots of 4 KiB. When one is needed, the clock algorithm
+ * gives up a slot that was not used since the hand last passed, and at once one whose block the
+ * volume has replaced meanwhile (`isLive`): what is kept is live data only, however scattered the
+ * writes. Memory is taken as it is first needed.
+ */
+export class BlockCache {
+  readonly slotCount: number;
+  hits = 0;
+  misses = 0;
+  private readonly isLive: (block: number, segment: number, index: number) => boolean;
+  private readonly chunks: Uint8Array[] = [];
+  private readonly slotOf = new Map<number, number>();
+  /** By slot: the number, the volume's block, and whether it was used since the hand passed. */
+  private readonly numbers: Float64Array;
+  private readonly blocks: Float64Array;
+  private readonly used: Uint8Array;
+  private takenCount = 0;
+  private hand = 0;
+
+  constructor(
+    cacheBytes: number,
+    isLive: (block: number, segment: number, index: number) => boolean,
+  ) {
+    this.slotCount = Math.floor(cacheBytes / blockBytes);
+    assert(this.slotCount > 0, 'a cache holds something');
+    this.isLive = isLive;
+    this.numbers = new Float64Array(this.slotCount);
+    this.blocks = new Float64Array(this.slotCount);
+    this.used = new Uint8Array(this.slotCount);
+  }
+
+  get memoryBytes(): number {
+    return this.chunks.length * chunkSlots * blockBytes;
+  }
+
+  has(segment: number, index: number): boolean {
+    return this.slotOf.has(blockNumber(segment, index));
+  }
+
+  /** Copies part of a block to `into`; false when it is not here. */
+  copy(
+    segment: number,
+    index: number,
+    within: number,
+    lengthBytes: number,
+    into: Uint8Array,
+    at: number,
+  ): boolean {
+    const slot = this.slotOf.get(blockNumber(segment, index));
+    if (slot === undefined) return false;
+    this.used[slot] = 1;
+    const start = (slot % chunkSlots) * blockBytes + within;
+    into.set(this.chunkOf(slot).subarray(start, start + lengthBytes), at);
+    return true;
+  }
+
+  /** Keeps the block whose bytes begin at `from` of `bytes`, which `block` of the volume holds now. */
+  insert(block: number, segment: number, index: number, bytes: Uint8Array, from: number): void {
+    const number = blockNumber(segment, index);
+    if (this.slotOf.has(number)) return;
+    const slot = this.takenCount < this.slotCount ? this.takenCount++ : this.evict();
+    this.slotOf.set(number, slot);
+    this.numbers[slot] = number;
+    this.blocks[slot] = block;
+    this.used[slot] = 0;
+    const start = (slot % chunkSlots) * blockBytes;
+    this.chunkOf(slot).set(bytes.subarray(from, from + blockBytes), start);
+  }
+
+  private evict(): number {
+    for (;;) {
+      const slot = this.hand;
+      this.hand = slot + 1 === this.slotCount ? 0 : slot + 1;
+      const number = this.numbers[slot] as number;
+      const segment = Math.floor(number / segmentBlocks);
+      const index = number - segment * segmentBlocks;
+      if (this.used[slot] === 1 && this.isLive(this.blocks[slot] as number, segment, index)) {
+        this.used[slot] = 0;
+        continue;
+      }
+      this.slotOf.delete(number);
+      return slot;
+    }
+  }
+
+  private chunkOf(slot: number): Uint8Array {
+    const chunk = Math.floor(slot / chunkSlots);
+    while (this.chunks.length <= chunk) this.chunks.push(new Uint8Array(chunkSlots * blockBytes));
+    return this.chunks[chunk] as Uint8Array;
+  }
+}
