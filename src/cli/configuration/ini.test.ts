@@ -50,10 +50,10 @@ describe('the INI file of the first ElasticDrive', () => {
   });
 
   it('has its small caches rounded up to what a volume needs', () => {
-    const { assignments } = readIni(first.replace('cachesize=1024', 'cachesize=32'), 'a.ini', '/');
+    const { assignments } = readIni(first.replace('cachesize=1024', 'cachesize=8'), 'a.ini', '/');
     const { settings, problems } = resolveConfiguration(assignments, []);
     expect(problems).toEqual([]);
-    expect(settings['cache.memory']).toBe(16 * 2 ** 20);
+    expect(settings['cache.memory']).toBe(2 ** 20);
   });
 
   it('knows our additions, other letter case and other spacing', () => {

@@ -1,4 +1,3 @@
-import { segmentDataBytes } from '../../format/geometry.ts';
 import { formatListenAddress, listenHint, parseListenAddress } from '../../host/listen-address.ts';
 import { defaultNbdLimits } from '../../nbd/limits.ts';
 import { defaultVolumeSettings } from '../../volume/settings.ts';
@@ -7,8 +6,8 @@ import { normalizeStoreUrl, storeUrlHint } from './store-url.ts';
 
 const mebibyte = 2 ** 20;
 const tebibyte = 2 ** 40;
-/** A volume keeps a segment in memory while it writes the one before it to the journal. */
-export const cacheBytesMinimum = 2 * segmentDataBytes;
+/** Less would give up blocks before a single large request is answered. */
+export const cacheBytesMinimum = 2 ** 20;
 
 /**
  * What a key is a setting of. `store` keys may stand in a `[[store]]` (by the last part of their
