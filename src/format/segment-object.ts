@@ -14,7 +14,15 @@ import {
 } from './binary.ts';
 import { type Codec, codecNumber, codecOf, decompress } from './compression.ts';
 import { entryBytes } from './entry.ts';
-import { blockBytes, frameBlocks, frameBytes, segmentBlocks, segmentEntries } from './geometry.ts';
+import {
+  blockBytes,
+  frameBlocks,
+  frameBytes,
+  segmentBlocks,
+  segmentDataBytes,
+  segmentEntries,
+  segmentFrames,
+} from './geometry.ts';
 import type { LogPosition } from './names.ts';
 
 /**
@@ -87,9 +95,15 @@ export interface FrameRecord {
   readonly codec: Codec;
 }
 
+/** Length of the longest object that a segment can become. */
+export const maximumObjectBytes =
+  segmentHeaderBytes +
+  segmentFrames * frameRecordBytes +
+  segmentEntries * entryBytes +
+  segmentDataBytes;
+
 /** Bytes from an object's start that surely hold the header and the frame table. */
-export const frameTableReachBytes =
-  segmentHeaderBytes + (segmentBlocks / frameBlocks) * frameRecordBytes;
+export const frameTableReachBytes = segmentHeaderBytes + segmentFrames * frameRecordBytes;
 
 export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
   const bytes = new Uint8Array(segmentHeaderBytes);

@@ -1,6 +1,6 @@
 import { breathe, type Clock } from '../base/clock.ts';
 import { StorageError, toStorageError } from '../base/errors.ts';
-import type { ObjectStore } from '../base/object-store.ts';
+import type { ObjectStart, ObjectStore } from '../base/object-store.ts';
 import { checksum } from '../format/binary.ts';
 import { blockBytes, frameBlocks, segmentFrames } from '../format/geometry.ts';
 import { journalBlockPosition } from '../format/journal-file.ts';
@@ -12,6 +12,7 @@ import {
   type FrameTable,
   frameSeed,
   frameTableReachBytes,
+  maximumObjectBytes,
   plainFrameBytes,
   requireSegment,
 } from '../format/segment-object.ts';
@@ -114,8 +115,9 @@ export class FrameReader {
     const { segment, first, plain } = run;
     const journaled = this.sources.journaled.get(segment);
     if (journaled !== undefined && (await this.fillFromJournal(journaled, run))) return;
-    const table = await this.tableOf(segment);
     const at = { segment, epoch: this.sources.epochOf(segment) };
+    if (this.isWorthWhole(run) && (await this.fillFromWhole(at, run))) return;
+    const table = await this.tableOf(segment);
     for (let from = 0; from < plain.length; ) {
       if (await this.fillFromDiskCache(at, table, run, from)) {
         from += 1;
@@ -126,6 +128,25 @@ export class FrameReader {
       while (end < plain.length && !this.isInDiskCache(segment, first + end)) end += 1;
       await this.fillFromStore(at, table, run, from, end);
       from = end;
+    }
+  }
+
+  /** Half of an object whose table is not known: one request for all of it instead of two. */
+  private isWorthWhole({ segment, plain }: FrameRun): boolean {
+    return plain.length >= segmentFrames / 2 && !this.tables.has(segment);
+  }
+
+  /** False when the object cannot be had or is not whole; then its frames are tried one by one. */
+  private async fillFromWhole(at: LogPosition, run: FrameRun): Promise<boolean> {
+    const { store, volumeId } = this.sources;
+    try {
+      const whole = await store.getStart(segmentKey(volumeId, at), maximumObjectBytes);
+      const table = this.readTable(at, whole);
+      this.storeReads += 1;
+      await this.unpackRun(at, table, run, 0, run.plain.length, whole.bytes, 0);
+      return true;
+    } catch {
+      return false;
     }
   }
 
@@ -176,7 +197,7 @@ export class FrameReader {
     from: number,
     end: number,
   ): Promise<void> {
-    const { store, clock, diskCache, volumeId } = this.sources;
+    const { store, volumeId } = this.sources;
     const key = segmentKey(volumeId, at);
     const offset = table.offsets[run.first + from] as number;
     const lastFrame = run.first + end - 1;
@@ -185,11 +206,25 @@ export class FrameReader {
     const bytes = await store
       .get(key, { offset, lengthBytes: stop - offset })
       .catch((error: unknown) => aboutObject(error, key));
+    if (bytes instanceof Uint8Array) {
+      await this.unpackRun(at, table, run, from, end, bytes, offset);
+    } else {
+      run.plain.fill(bytes, from, end);
+    }
+  }
+
+  /** Unpacks frames `first + from` to `first + end - 1` from `bytes`, which begin at `offset`. */
+  private async unpackRun(
+    at: LogPosition,
+    table: FrameTable,
+    run: FrameRun,
+    from: number,
+    end: number,
+    bytes: Uint8Array,
+    offset: number,
+  ): Promise<void> {
+    const { clock, diskCache } = this.sources;
     for (let index = from; index < end; index += 1) {
-      if (!(bytes instanceof Uint8Array)) {
-        run.plain[index] = bytes;
-        continue;
-      }
       const frame = run.first + index;
       const start = (table.offsets[frame] as number) - offset;
       const stored = bytes.subarray(start, start + (table.storedBytes[frame] as number));
@@ -231,19 +266,23 @@ export class FrameReader {
     const at = { segment, epoch: this.sources.epochOf(segment) };
     const key = segmentKey(volumeId, at);
     try {
-      const start = await store.getStart(key, frameTableReachBytes);
-      const header = decodeSegmentHeader(start.bytes);
-      requireSegment(header, volumeId, at);
-      if (header.objectBytes !== start.objectBytes) {
-        const found = `${start.objectBytes} bytes of ${header.objectBytes}`;
-        throw new StorageError('corrupt', `it has ${found}`);
-      }
-      const table = decodeFrameTable(header, start.bytes);
-      this.learnTable(segment, table);
-      return table;
+      return this.readTable(at, await store.getStart(key, frameTableReachBytes));
     } catch (error) {
       throw aboutObject(error, key);
     }
+  }
+
+  /** The table from the start of an object, which it must be and be whole. */
+  private readTable(at: LogPosition, start: ObjectStart): FrameTable {
+    const header = decodeSegmentHeader(start.bytes);
+    requireSegment(header, this.sources.volumeId, at);
+    if (header.objectBytes !== start.objectBytes) {
+      const found = `${start.objectBytes} bytes of ${header.objectBytes}`;
+      throw new StorageError('corrupt', `it has ${found}`);
+    }
+    const table = decodeFrameTable(header, start.bytes);
+    this.learnTable(at.segment, table);
+    return table;
   }
 }
 

@@ -1,14 +1,8 @@
 import type { LocalDisk } from '../base/local-disk.ts';
 import { checksum, corrupt } from '../format/binary.ts';
 import { type Codec, compress, looksRandom } from '../format/compression.ts';
-import { decodeEntries, type Entry, entryBytes, entryKind } from '../format/entry.ts';
-import {
-  blockBytes,
-  frameBytes,
-  segmentDataBytes,
-  segmentEntries,
-  segmentFrames,
-} from '../format/geometry.ts';
+import { decodeEntries, type Entry, entryKind } from '../format/entry.ts';
+import { blockBytes, frameBytes, segmentDataBytes } from '../format/geometry.ts';
 import {
   entryTableOf,
   type JournalHeader,
@@ -49,13 +43,6 @@ export interface PackedSegment {
   readonly body: Uint8Array;
   readonly frames: FrameTable;
 }
-
-/** Length of the longest object that a segment can become. */
-export const maximumObjectBytes =
-  segmentHeaderBytes +
-  segmentFrames * frameRecordBytes +
-  segmentEntries * entryBytes +
-  segmentDataBytes;
 
 /**
  * Reads segments from their journal files, verifies every record and its data, and makes objects of

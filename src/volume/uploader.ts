@@ -2,9 +2,8 @@ import { type StorageError, toStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Codec } from '../format/compression.ts';
 import { segmentKey } from '../format/names.ts';
-import type { FrameTable } from '../format/segment-object.ts';
+import { type FrameTable, maximumObjectBytes } from '../format/segment-object.ts';
 import type { EngineWorkers } from './engine-workers.ts';
-import { maximumObjectBytes } from './pack.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
 import { type PatientContext, untilDone } from './until-done.ts';
 

@@ -1,5 +1,5 @@
 import type { Extent } from '../base/block-device.ts';
-import { blockBytes, frameBlocks, pageBlocks } from '../format/geometry.ts';
+import { blockBytes, frameBlocks, pageBlocks, segmentBlocks } from '../format/geometry.ts';
 import { nowhere } from '../format/map-page.ts';
 import type { BlockCache } from './block-cache.ts';
 import { type BlockMap, unknownIndex } from './block-map.ts';
@@ -208,7 +208,8 @@ export class VolumeReader {
     const end = Math.ceil((offset + lengthBytes) / blockBytes);
     let block = Math.floor(offset / blockBytes);
     while (block < end) {
-      map.find(block, end - block, run);
+      // What is fetched ahead goes on to the end of its segment: one request for all of it.
+      map.find(block, into === undefined ? segmentBlocks : end - block, run);
       if (run.segment === nowhere.segment && run.index === unknownIndex) {
         await this.loadPage(Math.floor(block / pageBlocks));
         continue;
