@@ -208,6 +208,7 @@ export class FrameReader {
       .catch((error: unknown) => aboutObject(error, key));
     if (bytes instanceof Uint8Array) {
       await this.unpackRun(at, table, run, from, end, bytes, offset);
+      this.keepOnDisk(table, run, from, end, bytes, offset);
     } else {
       run.plain.fill(bytes, from, end);
     }
@@ -223,15 +224,36 @@ export class FrameReader {
     bytes: Uint8Array,
     offset: number,
   ): Promise<void> {
-    const { clock, diskCache } = this.sources;
+    const { clock } = this.sources;
     for (let index = from; index < end; index += 1) {
       const frame = run.first + index;
       const start = (table.offsets[frame] as number) - offset;
       const stored = bytes.subarray(start, start + (table.storedBytes[frame] as number));
-      const plain = this.unpack(at, table, frame, stored);
-      run.plain[index] = plain;
-      if (plain instanceof Uint8Array) diskCache?.write(at.segment * segmentFrames + frame, stored);
+      run.plain[index] = this.unpack(at, table, frame, stored);
       if ((index - from) % unpackBatch === unpackBatch - 1) await breathe(clock);
+    }
+  }
+
+  /**
+   * Puts what was fetched into the disk cache. Whole objects are not: who reads in order is served
+   * ahead of time by the store, and would push out what is read here and there.
+   */
+  private keepOnDisk(
+    table: FrameTable,
+    run: FrameRun,
+    from: number,
+    end: number,
+    bytes: Uint8Array,
+    offset: number,
+  ): void {
+    const { diskCache } = this.sources;
+    if (diskCache === undefined) return;
+    for (let index = from; index < end; index += 1) {
+      if (!(run.plain[index] instanceof Uint8Array)) continue;
+      const frame = run.first + index;
+      const start = (table.offsets[frame] as number) - offset;
+      const stored = bytes.subarray(start, start + (table.storedBytes[frame] as number));
+      diskCache.write(run.segment * segmentFrames + frame, stored);
     }
   }
 
