@@ -36,7 +36,11 @@ export function createEngineThreads(stateDirectory: string, count: number): Engi
 
   const start = (): Thread => {
     const file = import.meta.url.endsWith('.ts') ? './engine-thread.ts' : './engine-thread.js';
-    const worker = new Worker(new URL(file, import.meta.url), { workerData: { stateDirectory } });
+    const worker = new Worker(new URL(file, import.meta.url), {
+      workerData: { stateDirectory },
+      // A thread's own garbage is mostly buffers; with a small heap they are given back soon.
+      resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 },
+    });
     const thread: Thread = { worker, pending: new Map() };
     worker.on('message', (reply: ThreadReply) => {
       const pending = thread.pending.get(reply.id);

@@ -92,8 +92,8 @@ export class FrameReader {
   }
 
   private start(segment: number, first: number, count: number): Promise<Uint8Array>[] {
-    const run: FrameRun = { segment, first, plain: new Array(count).fill(undefined) };
-    const filling = this.fill(run);
+    const run: FrameRun = { segment, first, plain: Array.from<undefined>({ length: count }) };
+    const filling = this.fetchRun(run);
     return Array.from({ length: count }, (_, at) => {
       const number = segment * segmentFrames + first + at;
       const load = filling.then(() => {
@@ -111,7 +111,7 @@ export class FrameReader {
     });
   }
 
-  private async fill(run: FrameRun): Promise<void> {
+  private async fetchRun(run: FrameRun): Promise<void> {
     const { segment, first, plain } = run;
     const journaled = this.sources.journaled.get(segment);
     if (journaled !== undefined && (await this.fillFromJournal(journaled, run))) return;

@@ -4,13 +4,8 @@ import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import type { StorageError } from '../base/errors.ts';
-import { decodeEntries, entryKind } from '../format/entry.ts';
-import { blockBytes } from '../format/geometry.ts';
-import { entryTableOf } from '../format/journal-file.ts';
 import { epochOfSegment } from '../format/manifest.ts';
-import { nowhere } from '../format/map-page.ts';
 import { loadStoredTail, readLocalState, type StoredTail, writeLocalState } from './attach.ts';
-import { BlockCache } from './block-cache.ts';
 import { BlockMap } from './block-map.ts';
 import { findVolumeId } from './catalog.ts';
 import { Checkpointer } from './checkpointer.ts';
@@ -19,6 +14,7 @@ import type { EngineWorkers } from './engine-workers.ts';
 import type { SegmentEntries } from './fold.ts';
 import { FrameReader } from './frame-reader.ts';
 import { JournalFiles } from './journal-files.ts';
+import { blockMemory, entriesOf, replay } from './live-blocks.ts';
 import {
   type RecoveredJournal,
   recoverJournal,
@@ -27,9 +23,7 @@ import {
 } from './journal-recovery.ts';
 import { closeEpoch, loadManifest, Ownership, type OwnershipContext } from './ownership.ts';
 import { PageTable } from './page-table.ts';
-import type { SegmentBuffer } from './segment-buffer.ts';
 import { SegmentLog } from './segment-log.ts';
-import { SegmentMemory } from './segment-memory.ts';
 import type { VolumeSettings } from './settings.ts';
 import { Uploader } from './uploader.ts';
 import { VolumeReader } from './volume-reader.ts';
@@ -140,18 +134,13 @@ async function reportAside(
   });
 }
 
-function replay(map: BlockMap, segment: number, entries: Uint8Array): void {
-  for (const { kind, firstBlock, count, firstIndex } of decodeEntries(entries)) {
-    if (kind === entryKind.data) map.assign(firstBlock, count, segment, firstIndex);
-    else {
-      const index = kind === entryKind.hole ? nowhere.hole : nowhere.zeroed;
-      map.assign(firstBlock, count, nowhere.segment, index);
-    }
-  }
-}
-
-function entriesOf(segment: SegmentBuffer): Uint8Array {
-  return entryTableOf(segment.recordTable, segment.entryCount);
+function journalFiles(
+  { disk, settings }: OpenVolumeOptions,
+  { segments, free }: RecoveredJournal,
+  directory: string,
+): JournalFiles {
+  const used = segments.map((segment) => segment.file);
+  return new JournalFiles(disk, directory, settings.journalBytes, used, free);
 }
 
 /** Makes the parts and connects what each tells the others. */
@@ -167,26 +156,13 @@ function assemble(
   const { ownership, tail, recovered } = attached;
   const { id: volumeId, codec, durability } = ownership.manifest;
   const { epoch } = ownership;
-  const used = recovered.segments.map((segment) => segment.file);
-  const files = new JournalFiles(
-    disk,
-    `${directory}/journal`,
-    settings.journalBytes,
-    used,
-    recovered.free,
-  );
-  const lastNumber = tail.lastSegment + recovered.segments.length;
-  const cache = new BlockCache(settings.cacheBytes, (block, segment, index) =>
-    holds(map, block, segment, index),
-  );
-  const memory = new SegmentMemory(settings.segmentBuffers, (segment, data) =>
-    keepLive(map, cache, segment, data),
-  );
+  const files = journalFiles(options, recovered, `${directory}/journal`);
+  const { cache, memory } = blockMemory(map, settings);
   const onFailure = (error: StorageError): void => volume.stopWriting(error);
   const segments = new SegmentLog(
     { clock, settings, volumeId, epoch, memory, files },
     recovered.segments,
-    lastNumber,
+    tail.lastSegment + recovered.segments.length,
     (segment) => uploader.add(segment),
     onFailure,
   );
@@ -259,30 +235,4 @@ function assemble(
   ownership.startRenewing();
   for (const segment of recovered.segments) uploader.add(segment);
   return volume;
-}
-
-/** Whether `block` of the volume is still what (segment, index) holds. */
-function holds(map: BlockMap, block: number, segment: number, index: number): boolean {
-  const run = { segment: 0, index: 0, count: 0 };
-  map.find(block, 1, run);
-  return run.segment === segment && run.index === index;
-}
-
-/** A segment gives its memory up: what the volume still holds of it goes to the cache. */
-function keepLive(
-  map: BlockMap,
-  cache: BlockCache,
-  segment: SegmentBuffer,
-  data: Uint8Array,
-): void {
-  const run = { segment: 0, index: 0, count: 0 };
-  for (const { kind, firstBlock, count, firstIndex } of decodeEntries(entriesOf(segment))) {
-    if (kind !== entryKind.data) continue;
-    for (let at = 0; at < count; at += 1) {
-      const index = firstIndex + at;
-      map.find(firstBlock + at, 1, run);
-      if (run.segment !== segment.number || run.index !== index) continue;
-      cache.insert(firstBlock + at, segment.number, index, data, index * blockBytes);
-    }
-  }
 }
