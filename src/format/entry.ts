@@ -37,8 +37,7 @@ export function encodeEntry(view: DataView, at: number, entry: Entry): void {
   writeUint64(view, at + entryOffset.count, entry.count);
 }
 
-export function decodeEntry(bytes: Uint8Array, at: number): Entry {
-  const view = viewOf(bytes);
+export function decodeEntry(bytes: Uint8Array, at: number, view = viewOf(bytes)): Entry {
   const kind = view.getUint8(at);
   const firstIndex = view.getUint16(at + entryOffset.firstIndex, true);
   const firstBlock = readUint64(view, at + entryOffset.firstBlock);
@@ -59,6 +58,9 @@ export function decodeEntry(bytes: Uint8Array, at: number): Entry {
 export function decodeEntries(table: Uint8Array): Entry[] {
   if (table.byteLength % entryBytes !== 0) throw corrupt('entry table of a broken length');
   const entries: Entry[] = [];
-  for (let at = 0; at < table.byteLength; at += entryBytes) entries.push(decodeEntry(table, at));
+  const view = viewOf(table);
+  for (let at = 0; at < table.byteLength; at += entryBytes) {
+    entries.push(decodeEntry(table, at, view));
+  }
   return entries;
 }

@@ -69,7 +69,7 @@ function passes(
 ): boolean {
   const expected = view.getUint32(at + recordOffset.checksum, true);
   if (recordChecksum(records, at, seed, blockChecksums) !== expected) return false;
-  decodeEntry(records, at);
+  decodeEntry(records, at, view);
   return true;
 }
 
