@@ -2,6 +2,8 @@ import { assert } from '../base/assert.ts';
 import { blockBytes, segmentBlocks } from '../format/geometry.ts';
 
 const chunkSlots = 2048;
+/** Slots looked at for a dead block before a live one is given up. */
+const maximumLookahead = 16;
 
 /** The number under which a block of a segment is cached. It never changes, so is never stale. */
 function blockNumber(segment: number, index: number): number {
@@ -10,9 +12,9 @@ function blockNumber(segment: number, index: number): number {
 
 /**
  * Blocks in RAM, by their place in the log: slots of 4 KiB. When one is needed, the clock algorithm
- * gives up a slot that was not used since the hand last passed, and at once one whose block the
- * volume has replaced meanwhile (`isLive`): what is kept is live data only, however scattered the
- * writes. Memory is taken as it is first needed.
+ * gives up first what the volume has replaced meanwhile (`isLive`), then what was not used since the
+ * hand last passed: what is kept is live data, however scattered the writes. Memory is taken as it
+ * is first needed.
  */
 export class BlockCache {
   readonly slotCount: number;
@@ -27,6 +29,7 @@ export class BlockCache {
   private readonly used: Uint8Array;
   private takenCount = 0;
   private hand = 0;
+  private lookahead = maximumLookahead;
 
   constructor(
     cacheBytes: number,
@@ -73,25 +76,41 @@ export class BlockCache {
     this.slotOf.set(number, slot);
     this.numbers[slot] = number;
     this.blocks[slot] = block;
-    this.used[slot] = 0;
+    this.used[slot] = 1;
     const start = (slot % chunkSlots) * blockBytes;
     this.chunkOf(slot).set(bytes.subarray(from, from + blockBytes), start);
   }
 
+  /**
+   * Frees a slot: one whose block is dead, if the hand meets one within `lookahead` steps; else the
+   * first live one that was not used. Looking ahead pays where there are dead ones to be found, so it
+   * goes as far as it did of late.
+   */
   private evict(): number {
-    for (;;) {
+    let victim = -1;
+    for (let step = 0; victim < 0 || step < this.lookahead; step += 1) {
       const slot = this.hand;
       this.hand = slot + 1 === this.slotCount ? 0 : slot + 1;
-      const number = this.numbers[slot] as number;
-      const segment = Math.floor(number / segmentBlocks);
-      const index = number - segment * segmentBlocks;
-      if (this.used[slot] === 1 && this.isLive(this.blocks[slot] as number, segment, index)) {
-        this.used[slot] = 0;
-        continue;
+      if (!this.holdsLive(slot)) {
+        this.lookahead = Math.min(maximumLookahead, this.lookahead + 1);
+        return this.release(slot);
       }
-      this.slotOf.delete(number);
-      return slot;
+      if (this.used[slot] === 1) this.used[slot] = 0;
+      else if (victim < 0) victim = slot;
     }
+    this.lookahead = Math.max(1, this.lookahead - 1);
+    return this.release(victim);
+  }
+
+  private holdsLive(slot: number): boolean {
+    const number = this.numbers[slot] as number;
+    const segment = Math.floor(number / segmentBlocks);
+    return this.isLive(this.blocks[slot] as number, segment, number - segment * segmentBlocks);
+  }
+
+  private release(slot: number): number {
+    this.slotOf.delete(this.numbers[slot] as number);
+    return slot;
   }
 
   private chunkOf(slot: number): Uint8Array {

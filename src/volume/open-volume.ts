@@ -183,6 +183,11 @@ function assemble(
     { store, clock, random, log, workers, settings, volumeId, epoch, codec },
     tail.lastSegment,
     {
+      share: () => files.usedCount / files.capacity,
+      hasFreeFile: () => files.isReady,
+      writtenBytes: () => segments.writtenBytes,
+    },
+    {
       onTable: (segment, frameTable) => frames.learnTable(segment, frameTable),
       onCommitted: (segment) => {
         const committed: SegmentEntries = {

@@ -33,6 +33,8 @@ export class SegmentLog {
   readonly journal: Journal;
   /** Every segment that is not yet committed, by number. */
   readonly segments = new Map<number, SegmentBuffer>();
+  /** Ever appended by this attachment. */
+  writtenBytes = 0;
   private readonly context: SegmentLogContext;
   private open: SegmentBuffer | undefined;
   private nextNumber: number;
@@ -65,6 +67,7 @@ export class SegmentLog {
     result.segment = segment.number;
     result.firstIndex = segment.blockCount;
     result.count = segment.appendData(firstBlock, count, from, at);
+    this.writtenBytes += result.count * blockBytes;
     if (result.count > 0) this.journal.appended(result.count * blockBytes);
     if (segment.isFull) this.seal();
     return result;

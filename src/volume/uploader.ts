@@ -5,6 +5,7 @@ import { segmentKey } from '../format/names.ts';
 import { type FrameTable, maximumObjectBytes } from '../format/segment-object.ts';
 import type { EngineWorkers } from './engine-workers.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
+import { idleTickMs, isUploadDue } from './upload-pacing.ts';
 import { type PatientContext, untilDone } from './until-done.ts';
 
 export interface UploaderContext extends PatientContext {
@@ -13,6 +14,13 @@ export interface UploaderContext extends PatientContext {
   readonly volumeId: string;
   readonly epoch: number;
   readonly codec: Codec;
+}
+
+/** How full the journal is, and how much was ever written to the volume. */
+export interface JournalLoad {
+  share(): number;
+  hasFreeFile(): boolean;
+  writtenBytes(): number;
 }
 
 /**
@@ -33,7 +41,11 @@ export class Uploader {
   }[] = [];
   /** Memory for objects, used again: most of what is uploaded would else be garbage of 8 MiB. */
   private readonly buffers: ArrayBuffer[] = [];
+  private readonly journal: JournalLoad;
   private active = 0;
+  private isIdle = false;
+  private writtenBytesAtTick = 0;
+  private cancelTick: (() => void) | undefined;
   private stopped: StorageError | undefined;
   committed: number;
   uploadedBytes = 0;
@@ -42,6 +54,7 @@ export class Uploader {
   constructor(
     context: UploaderContext,
     committed: number,
+    journal: JournalLoad,
     events: {
       onTable: (segment: number, table: FrameTable) => void;
       onCommitted: (segment: SegmentBuffer) => void;
@@ -50,6 +63,7 @@ export class Uploader {
   ) {
     this.context = context;
     this.committed = committed;
+    this.journal = journal;
     this.onTable = events.onTable;
     this.onCommitted = events.onCommitted;
     this.onFailure = events.onFailure;
@@ -64,13 +78,21 @@ export class Uploader {
   whenCommitted(number: number): Promise<void> {
     if (this.stopped !== undefined) return Promise.reject(this.stopped);
     if (this.committed >= number) return Promise.resolve();
-    return new Promise((resolve, reject) => this.waiters.push({ number, resolve, reject }));
+    return new Promise((resolve, reject) => {
+      this.waiters.push({ number, resolve, reject });
+      this.next();
+    });
   }
 
   private next(): void {
     while (this.active < this.context.settings.putConcurrency && this.stopped === undefined) {
-      const segment = this.queue.shift();
+      const segment = this.queue[0];
       if (segment === undefined) return;
+      if (!this.isDue(segment)) {
+        this.cancelTick ??= this.context.clock.after(idleTickMs, () => this.tick());
+        return;
+      }
+      this.queue.shift();
       this.active += 1;
       this.upload(segment).then(
         () => {
@@ -85,6 +107,27 @@ export class Uploader {
         },
       );
     }
+  }
+
+  private isDue(oldest: SegmentBuffer): boolean {
+    const { clock, settings } = this.context;
+    const situation = {
+      ageMs: clock.monotonicMs() - oldest.openedMs,
+      journalShare: this.journal.share(),
+      isShortOfFiles: !this.journal.hasFreeFile(),
+      isIdle: this.isIdle && this.journal.writtenBytes() === this.writtenBytesAtTick,
+      isAwaited: this.waiters.length > 0,
+    };
+    return isUploadDue(situation, settings);
+  }
+
+  /** Looks whether anything was written since the last look, as long as segments wait. */
+  private tick(): void {
+    this.cancelTick = undefined;
+    const writtenBytes = this.journal.writtenBytes();
+    this.isIdle = writtenBytes === this.writtenBytesAtTick;
+    this.writtenBytesAtTick = writtenBytes;
+    this.next();
   }
 
   private async upload(segment: SegmentBuffer): Promise<void> {
@@ -146,6 +189,7 @@ export class Uploader {
   /** Begins nothing more and tells whoever waits why. */
   stop(reason: StorageError): void {
     this.stopped ??= reason;
+    this.cancelTick?.();
     for (const waiter of this.waiters.splice(0)) waiter.reject(this.stopped);
   }
 }
