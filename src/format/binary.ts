@@ -77,15 +77,3 @@ export function hexToBytes(hex: string): Uint8Array {
   if (!/^(?:[0-9a-f]{2})*$/.test(hex)) throw corrupt(`not lower-case hexadecimal: "${hex}"`);
   return new Uint8Array(Buffer.from(hex, 'hex'));
 }
-
-export function concatenate(parts: readonly Uint8Array[]): Uint8Array {
-  let lengthBytes = 0;
-  for (const part of parts) lengthBytes += part.byteLength;
-  const whole = new Uint8Array(lengthBytes);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.byteLength;
-  }
-  return whole;
-}

@@ -51,7 +51,6 @@ export class FrameReader {
   private readonly tables = new Map<number, FrameTable>();
   private readonly tableLoads = new Map<number, Promise<FrameTable>>();
   private readonly loads = new Map<number, Promise<Uint8Array>>();
-  journalReads = 0;
   storeReads = 0;
 
   constructor(sources: FrameSources) {
@@ -180,7 +179,6 @@ export class FrameReader {
     const firstIndex = run.first * frameBlocks;
     const blocks = Math.min(run.plain.length * frameBlocks, segment.blockCount - firstIndex);
     const bytes = new Uint8Array(blocks * blockBytes);
-    this.journalReads += 1;
     await segment.file.file.read(bytes, journalBlockPosition(firstIndex));
     if (this.sources.journaled.get(segment.number) !== segment) return false;
     for (let at = 0; at < run.plain.length; at += 1) {

@@ -14,7 +14,7 @@ export interface VolumeSettings {
   readonly uploadIntervalMs: number;
   /** Segments that are packed and uploaded at once. */
   readonly putConcurrency: number;
-  /** Requests for reading that run at once. */
+  /** Entry tables of segments that are read at once while the volume is opened. */
   readonly getConcurrency: number;
   /** How far ahead of a sequential reader the store is read; 0 for not at all. */
   readonly readaheadBytes: number;

@@ -9,12 +9,13 @@ import {
 } from '../../src/format/journal-file.ts';
 import { encodeManifest, encodeNameRecord } from '../../src/format/manifest.ts';
 import { encodePage } from '../../src/format/map-page.ts';
-import { checksum, concatenate, viewOf } from '../../src/format/binary.ts';
+import { checksum, viewOf } from '../../src/format/binary.ts';
 import {
   encodeFrameTable,
   encodeSegmentHeader,
   frameSeed,
 } from '../../src/format/segment-object.ts';
+import { concatenate } from '../../src/store/parts.ts';
 
 /** The worked examples of docs/FORMAT.md: one small volume, whose bytes never change again. */
 const volumeId = '00112233445566778899aabbccddeeff';

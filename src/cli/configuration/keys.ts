@@ -130,7 +130,7 @@ export const keys = {
     'volume',
     count({ minimum: 1, maximum: 256 }),
     defaultVolumeSettings.getConcurrency,
-    'Reads from the store under way at once, for each attached volume',
+    'Entry tables read from the store at once while a volume is attached',
   ),
   'read.ahead': required<number>(
     'volume',
