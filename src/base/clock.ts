@@ -27,9 +27,17 @@ export function isoTime(wallMs: number): string {
   return new Date(wallMs).toISOString();
 }
 
-export function sleep(clock: Clock, delayMs: number): Promise<void> {
+/** Resolves after `delayMs`, or as soon as `signal` is aborted. */
+export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    clock.after(delayMs, resolve);
+    const wake = (): void => {
+      cancel();
+      signal?.removeEventListener('abort', wake);
+      resolve();
+    };
+    const cancel = clock.after(delayMs, wake);
+    if (signal?.aborted === true) wake();
+    else signal?.addEventListener('abort', wake, { once: true });
   });
 }
 

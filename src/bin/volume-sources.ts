@@ -91,6 +91,7 @@ function volumeSettings(settings: Settings): VolumeSettings {
     putConcurrency: settings['upload.concurrency'],
     getConcurrency: settings['read.concurrency'],
     readaheadBytes: settings['read.ahead'],
+    leaseMs: settings['lease.time'],
     durability: settings.durability,
   };
 }

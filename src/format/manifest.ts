@@ -18,8 +18,10 @@ export interface Writer {
   readonly id: string;
   /** For people. */
   readonly host: string;
-  /** Changes while the writer lives; see the lease. */
+  /** Changes while the writer lives. */
   readonly lease: number;
+  /** How long others must see `lease` unchanged before they may call the writer dead. */
+  readonly leaseMs: number;
 }
 
 /** The one mutable object of a volume; replaced only by compare-and-swap. */
@@ -44,6 +46,8 @@ export interface Manifest {
 
 const formatName = 'elasticdrive-volume';
 const version = 1;
+/** What the lease was while manifests did not say it. */
+const leaseMsBefore = 120_000;
 
 export function encodeManifest(manifest: Manifest): Uint8Array {
   const document = {
@@ -116,7 +120,12 @@ function decodeTenure(value: unknown): Tenure {
 
 function decodeWriter(value: unknown): Writer {
   const fields = new Fields(value, 'writer');
-  return { id: fields.text('id'), host: fields.text('host'), lease: fields.count('lease') };
+  return {
+    id: fields.text('id'),
+    host: fields.text('host'),
+    lease: fields.count('lease'),
+    leaseMs: fields.count('leaseMs', leaseMsBefore),
+  };
 }
 
 function decodePosition(value: unknown): LogPosition {
@@ -190,8 +199,8 @@ export class Fields {
     return known;
   }
 
-  count(key: string): number {
-    const value = this.object[key];
+  count(key: string, absent?: number): number {
+    const value = this.object[key] ?? absent;
     if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) {
       throw this.wrong(key, 'a whole number');
     }

@@ -1,9 +1,9 @@
-import type { Clock } from '../base/clock.ts';
+import { type Clock, sleep } from '../base/clock.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import { BusyError } from './busy-error.ts';
-import { cancelled, throwIfAborted } from './cancel.ts';
+import { throwIfAborted } from './cancel.ts';
 import { settleSwap } from './settle-swap.ts';
 import { wrapCalls } from './wrap-calls.ts';
 
@@ -84,7 +84,8 @@ async function repeat<T>(
       if (clock.monotonicMs() + delayMs > lastMs) throw error;
       options.onRetry?.(error, delayMs);
       throwIfAborted(signal);
-      await pause(clock, delayMs, signal);
+      await sleep(clock, delayMs, signal);
+      throwIfAborted(signal);
     }
   }
 }
@@ -94,18 +95,4 @@ function chooseDelayMs(options: RetryOptions, failures: number, error: StorageEr
   const { random, baseDelayMs = defaultBaseDelayMs, maxDelayMs = defaultMaxDelayMs } = options;
   const delayMs = random.fraction() * Math.min(maxDelayMs, baseDelayMs * 2 ** failures);
   return error instanceof BusyError ? error.retryAfterMs + delayMs : delayMs;
-}
-
-function pause(clock: Clock, delayMs: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stop = clock.after(delayMs, () => {
-      signal?.removeEventListener('abort', giveUp);
-      resolve();
-    });
-    const giveUp = (): void => {
-      stop();
-      if (signal !== undefined) reject(cancelled(signal));
-    };
-    signal?.addEventListener('abort', giveUp, { once: true });
-  });
 }

@@ -19,7 +19,8 @@ import {
   requireVolumeName,
   volumePrefix,
 } from '../format/names.ts';
-import { heldError, loadManifest } from './ownership.ts';
+import { loadManifest } from './ownership.ts';
+import { heldError } from './take-over.ts';
 
 export interface NewVolume {
   readonly name: string;

@@ -4,7 +4,7 @@ import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import type { StorageError } from '../base/errors.ts';
-import { epochOfSegment } from '../format/manifest.ts';
+import { epochOfSegment, type Manifest } from '../format/manifest.ts';
 import { loadStoredTail, readLocalState, type StoredTail, writeLocalState } from './attach.ts';
 import { BlockMap } from './block-map.ts';
 import { findVolumeId } from './catalog.ts';
@@ -25,6 +25,7 @@ import { closeEpoch, loadManifest, Ownership, type OwnershipContext } from './ow
 import { PageTable } from './page-table.ts';
 import { SegmentLog } from './segment-log.ts';
 import type { VolumeSettings } from './settings.ts';
+import { type LeaseWatch, type TakeOver, whenFree } from './take-over.ts';
 import { Uploader } from './uploader.ts';
 import { VolumeReader } from './volume-reader.ts';
 import { VolumeWriter } from './volume-writer.ts';
@@ -44,6 +45,10 @@ export interface OpenVolumeOptions {
   readonly writerId: string;
   /** For people: where the volume is attached. */
   readonly host: string;
+  /** What to do when another has the volume; `never` takes it from nobody. */
+  readonly takeOver?: TakeOver;
+  readonly onWatch?: (watch: LeaseWatch) => void;
+  readonly signal?: AbortSignal;
 }
 
 /** What was found in the store and the journal, and is now this writer's to go on from. */
@@ -89,12 +94,13 @@ async function attach(
   const statePath = `${directory}/state.json`;
   const journalPath = `${directory}/journal`;
   const context: OwnershipContext = options;
-  const loaded = await loadManifest(store, volumeId);
+  const loaded = await whenFree(await loadManifest(store, volumeId), options);
   const before = await readLocalState(disk, statePath);
   const ownership = await Ownership.take(context, loaded, {
     id: options.writerId,
     host: options.host,
   });
+  reportTakeOver(options, loaded.manifest);
   const mayReplay =
     before !== undefined && !before.clean && loaded.manifest.closedThrough < before.epoch;
   if (before !== undefined && !before.clean && !mayReplay) {
@@ -117,6 +123,17 @@ async function attach(
     closeEpoch(manifest, manifest.epoch - 1, tail.lastSegment, tail.openEpoch),
   );
   return { ownership, tail, recovered };
+}
+
+/** Says whose volume this was, and what may be missing from it. */
+function reportTakeOver({ log, writerId }: OpenVolumeOptions, before: Manifest): void {
+  const { writer, name, epoch } = before;
+  if (writer === undefined || writer.id === writerId) return;
+  log.warn('volume taken over: what its writer had answered and not yet uploaded is not in it', {
+    volume: name,
+    from: writer.host,
+    epoch,
+  });
 }
 
 async function reportAside(

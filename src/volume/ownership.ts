@@ -9,6 +9,9 @@ import { decodeManifest, encodeManifest, type Manifest } from '../format/manifes
 import { manifestKey } from '../format/names.ts';
 import type { VolumeSettings } from './settings.ts';
 
+/** A writer tries so often in the time that its lease runs. */
+const renewalsPerLease = 3;
+
 export interface OwnershipContext {
   readonly store: ObjectStore;
   readonly clock: Clock;
@@ -39,15 +42,6 @@ export async function loadManifest(store: ObjectStore, volumeId: string): Promis
   return { manifest, version: found.version };
 }
 
-export function heldError(manifest: Manifest): StorageError {
-  const writer = manifest.writer;
-  assert(writer !== undefined, 'a volume without a writer is held by nobody');
-  return new StorageError(
-    'held',
-    `Volume ${manifest.name} is attached on ${writer.host} (epoch ${manifest.epoch}). Stop the daemon there; it gives the volume up when it ends.`,
-  );
-}
-
 /**
  * A writer's hold on a volume: the manifest as it last saw it, and the only way to change it. All
  * changes go one after the other, each by compare-and-swap, each with a nonce, so that one whose
@@ -71,22 +65,27 @@ export class Ownership {
     this.lastChangeMs = context.clock.monotonicMs();
   }
 
-  /** Begins a new epoch. `held` when another writer has the volume. */
+  /** Begins a new epoch, whoever has the volume; `conflict` when it has changed since `loaded`. */
   static async take(
     context: OwnershipContext,
     loaded: LoadedManifest,
     writer: { readonly id: string; readonly host: string },
   ): Promise<Ownership> {
     const { manifest } = loaded;
-    if (manifest.writer !== undefined && manifest.writer.id !== writer.id)
-      throw heldError(manifest);
     const ownership = new Ownership(context, writer.id, loaded);
     const lease = (manifest.writer?.lease ?? 0) + 1;
-    await ownership.swap({
-      ...manifest,
-      epoch: manifest.epoch + 1,
-      writer: { ...writer, lease },
-    });
+    const { leaseMs } = context.settings;
+    try {
+      await ownership.swap({
+        ...manifest,
+        epoch: manifest.epoch + 1,
+        writer: { ...writer, lease, leaseMs },
+      });
+    } catch (error) {
+      if (!isStorageError(error, 'lost-ownership')) throw error;
+      const message = `Volume ${manifest.name} was changed by another host while it was being attached here; try again.`;
+      throw new StorageError('conflict', message, { cause: error });
+    }
     return ownership;
   }
 
@@ -194,20 +193,21 @@ export class Ownership {
   /** Keeps the lease alive: whoever watches sees its counter change. */
   startRenewing(): void {
     const { clock, settings } = this.context;
+    const renewMs = settings.leaseMs / renewalsPerLease;
     const tick = (): void => {
       if (this.released) return;
       const sinceMs = clock.monotonicMs() - this.lastChangeMs;
-      const dueMs = settings.leaseRenewMs - sinceMs;
+      const dueMs = renewMs - sinceMs;
       if (dueMs > 1) {
         this.cancelRenewal = clock.after(dueMs, tick);
         return;
       }
-      this.cancelRenewal = clock.after(settings.leaseRenewMs, tick);
+      this.cancelRenewal = clock.after(renewMs, tick);
       this.update((manifest) => manifest).catch((error: unknown) => {
         this.context.log.error('lease not renewed', { error: String(error) });
       });
     };
-    this.cancelRenewal = clock.after(settings.leaseRenewMs, tick);
+    this.cancelRenewal = clock.after(renewMs, tick);
   }
 
   stopRenewing(): void {

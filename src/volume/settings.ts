@@ -28,8 +28,8 @@ export interface VolumeSettings {
   readonly checkpointSegmentsMaximum: number;
   /** How long after the last upload an idle volume makes a checkpoint. */
   readonly checkpointIdleMs: number;
-  /** How often the writer changes its lease counter. */
-  readonly leaseRenewMs: number;
+  /** How long others must see the writer's lease unchanged before they may call it dead. */
+  readonly leaseMs: number;
   /** How long a failed upload waits before it is tried again, at first and at most. */
   readonly retryMinimumMs: number;
   readonly retryMaximumMs: number;
@@ -53,7 +53,7 @@ export const defaultVolumeSettings: VolumeSettings = {
   checkpointSegments: 32,
   checkpointSegmentsMaximum: 512,
   checkpointIdleMs: 30_000,
-  leaseRenewMs: 40_000,
+  leaseMs: 120_000,
   retryMinimumMs: 200,
   retryMaximumMs: 10_000,
   durability: undefined,

@@ -106,7 +106,7 @@ const manifest = encodeManifest({
   epoch: 3,
   closedThrough: 2,
   tenures: [{ epoch: 1, lastSegment: 4 }],
-  writer: { id: 'a1b2c3d4', host: 'server-1', lease: 12 },
+  writer: { id: 'a1b2c3d4', host: 'server-1', lease: 12, leaseMs: 120_000 },
   head: { segment: 4, epoch: 1 },
   nonce: 'ffeeddccbbaa99887766554433221100',
 });

@@ -4,7 +4,7 @@ import type { ObjectStore } from '../../src/base/object-store.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { createVolume, type NewVolume } from '../../src/volume/catalog.ts';
 import { inlineWorkers } from '../../src/volume/engine-workers.ts';
-import { openVolume } from '../../src/volume/open-volume.ts';
+import { openVolume, type OpenVolumeOptions } from '../../src/volume/open-volume.ts';
 import { defaultVolumeSettings, type VolumeSettings } from '../../src/volume/settings.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { MemoryDisk } from './memory-disk.ts';
@@ -52,7 +52,10 @@ export class VolumeHost {
     await createVolume(this.store, volume, { clock: this.clock, random: this.random });
   }
 
-  open(name: string): Promise<Volume> {
+  open(
+    name: string,
+    options: Pick<OpenVolumeOptions, 'takeOver' | 'onWatch' | 'signal'> = {},
+  ): Promise<Volume> {
     return openVolume({
       store: this.store,
       disk: this.disk,
@@ -64,6 +67,7 @@ export class VolumeHost {
       settings: this.settings,
       writerId: this.name,
       host: this.name,
+      ...options,
     });
   }
 }

@@ -105,7 +105,7 @@ test('a volume that is attached is refused to other hosts, and names the one tha
 });
 
 test('a writer that another has followed stops answering and says who', async () => {
-  const host = await madeHost(mebibyte, { leaseRenewMs: 5 });
+  const host = await madeHost(mebibyte, { leaseMs: 15 });
   const volume = await host.open('drive');
   // The same host's next daemon: what a stale process would meet after a restart.
   const next = await host.open('drive');
@@ -363,7 +363,7 @@ test('an idle volume makes at most two store requests a minute', async () => {
   const store = withMetrics(createMemoryStore(), { clock });
   const host = new VolumeHost(
     store,
-    { leaseRenewMs: 40_000, uploadIntervalMs: 5000, checkpointIdleMs: 30_000 },
+    { leaseMs: 120_000, uploadIntervalMs: 5000, checkpointIdleMs: 30_000 },
     1,
     clock,
   );

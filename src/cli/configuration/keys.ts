@@ -138,6 +138,12 @@ export const keys = {
     defaultVolumeSettings.readaheadBytes,
     'How far ahead of a sequential reader the store is read; 0 for not at all',
   ),
+  'lease.time': required<number>(
+    'volume',
+    duration({ minimum: 100, maximum: 86_400_000 }),
+    defaultVolumeSettings.leaseMs,
+    'How long a writer must be silent before another may take its volume over',
+  ),
   's3.endpoint': optional<string>(
     'store',
     endpoint,

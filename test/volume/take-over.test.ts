@@ -1,0 +1,97 @@
+import { expect, test } from 'vitest';
+import { createMemoryStore } from '../../src/store/memory-store.ts';
+import type { LeaseWatch } from '../../src/volume/take-over.ts';
+import { VirtualClock } from '../support/virtual-clock.ts';
+import { VolumeHost } from '../support/volume-host.ts';
+
+const leaseMs = 60_000;
+const block = new Uint8Array(4096).fill(7);
+
+/** Two hosts, each with a clock of its own, of which the first has the volume. */
+async function heldVolume() {
+  const store = createMemoryStore();
+  const [clock, otherClock] = [new VirtualClock(), new VirtualClock()];
+  const settings = { leaseMs, uploadIntervalMs: 1000 };
+  const host = new VolumeHost(store, settings, 1, clock);
+  const other = new VolumeHost(store, settings, 2, otherClock);
+  await host.create({ name: 'drive', sizeBytes: 2 ** 20, durability: 'store' });
+  const volume = await host.open('drive');
+  return { host, other, volume, clock, otherClock };
+}
+
+test('a volume whose writer is dead is taken after its lease, not before', async () => {
+  const { other, volume, clock, otherClock } = await heldVolume();
+  const written = volume.write(0, block, { fua: false });
+  await clock.advance(10);
+  await written;
+  const flushed = volume.flush();
+  await clock.advance(10);
+  await flushed;
+  await volume.abandon();
+  const watched: LeaseWatch[] = [];
+  let open = false;
+  const opening = other.open('drive', {
+    takeOver: 'when-dead',
+    onWatch: (watch) => watched.push(watch),
+  });
+  void opening.then(() => {
+    open = true;
+  });
+  await otherClock.advance(leaseMs - 1);
+  expect(open).toBe(false);
+  expect(watched[0]).toMatchObject({ volume: 'drive', remainingMs: leaseMs, leaseMs });
+  expect(watched.at(-1)?.remainingMs).toBeLessThan(leaseMs / 20);
+  await otherClock.advance(2);
+  const taken = await opening;
+  const found = new Uint8Array(4096);
+  await taken.read(0, found);
+  expect(found).toEqual(block);
+  await taken.abandon();
+});
+
+test('a writer that lives keeps its volume, and whoever waited for its lease is told', async () => {
+  const { host, other, volume, clock, otherClock } = await heldVolume();
+  const opening = other.open('drive', { takeOver: 'when-dead' });
+  const refused = expect(opening).rejects.toMatchObject({
+    code: 'held',
+    message: expect.stringMatching(`attached on ${host.name} .*alive.*--force`) as string,
+  });
+  await otherClock.advance(leaseMs / 2);
+  await clock.advance(leaseMs / 2);
+  await otherClock.advance(leaseMs / 2);
+  await refused;
+  expect(volume.ended).toBe(false);
+  await volume.abandon();
+});
+
+test('a volume that is given up while its lease is watched is taken at once', async () => {
+  const { other, volume, otherClock } = await heldVolume();
+  const opening = other.open('drive', { takeOver: 'when-dead' });
+  await otherClock.advance(leaseMs / 10);
+  await volume.close();
+  await otherClock.advance(leaseMs / 10);
+  await (await opening).abandon();
+});
+
+test('waiting for a lease ends when it is told to', async () => {
+  const { other, volume, otherClock } = await heldVolume();
+  const controller = new AbortController();
+  const opening = other.open('drive', { takeOver: 'when-dead', signal: controller.signal });
+  const refused = expect(opening).rejects.toMatchObject({ code: 'shutting-down' });
+  await otherClock.advance(leaseMs / 2);
+  controller.abort();
+  await refused;
+  await volume.abandon();
+});
+
+test('force takes the volume from a writer that lives, which then stops and says who has it', async () => {
+  const { other, volume, clock } = await heldVolume();
+  const taken = await other.open('drive', { takeOver: 'now' });
+  await clock.advance(leaseMs);
+  expect(volume.statistics().failure).toContain(`taken by ${other.name} (epoch 2`);
+  expect(() => volume.read(0, new Uint8Array(4096))).toThrow(
+    expect.objectContaining({ code: 'lost-ownership' }),
+  );
+  await volume.abandon();
+  await taken.abandon();
+});
