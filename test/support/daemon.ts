@@ -57,8 +57,14 @@ export function elasticdrive(
   return run(process.execPath, [command, ...args, ...store.flags], { environment, statuses });
 }
 
-export function createVolume(store: TestStore, name: string, size: string): Promise<ProgramResult> {
-  return elasticdrive(store, ['volume', 'create', name, '--size', size, '--store', store.url]);
+export function createVolume(
+  store: TestStore,
+  name: string,
+  size: string,
+  ...flags: readonly string[]
+): Promise<ProgramResult> {
+  const where = ['--size', size, '--store', store.url];
+  return elasticdrive(store, ['volume', 'create', name, ...where, ...flags]);
 }
 
 export class Daemon implements AsyncDisposable {

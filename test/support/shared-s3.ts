@@ -17,9 +17,12 @@ export async function sharedS3(): Promise<SharedS3> {
   throw new Error('failure' in answer ? answer.failure : answer.missing);
 }
 
-/** An empty bucket of the test's own on the shared server. */
-export async function makeBucket(options: Partial<S3StoreOptions> = {}): Promise<S3Store> {
-  const { endpoint, accessKeyId, secretAccessKey } = await sharedS3();
+/** An empty bucket of the test's own, on the shared server unless another is given. */
+export async function makeBucket(
+  options: Partial<S3StoreOptions> = {},
+  server?: SharedS3,
+): Promise<S3Store> {
+  const { endpoint, accessKeyId, secretAccessKey } = server ?? (await sharedS3());
   const store = createS3Store({
     endpoint,
     bucket: `test-${randomBytes(6).toString('hex')}`,

@@ -1,5 +1,5 @@
 /** The stores that the interop tests run on. */
-import { directoryStore, s3Store, type TestStore } from './daemon.ts';
+import { directoryStore, type S3Account, s3Store, type TestStore } from './daemon.ts';
 import type { TemporaryDirectory } from './programs.ts';
 import { missingRgw } from './rgw.ts';
 import { makeBucket, sharedS3 } from './shared-s3.ts';
@@ -21,10 +21,13 @@ export const storeKinds: readonly StoreKind[] = [
   {
     name: 'S3',
     missing: missingRgw(),
-    make: async () => {
-      const bucket = await makeBucket();
-      await bucket.close();
-      return s3Store(bucket.url, await sharedS3());
-    },
+    make: async () => bucketOn(await sharedS3()),
   },
 ];
+
+/** An empty bucket on a server. */
+export async function bucketOn(server: S3Account): Promise<TestStore> {
+  const bucket = await makeBucket({}, server);
+  await bucket.close();
+  return s3Store(bucket.url, server);
+}
