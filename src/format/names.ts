@@ -51,13 +51,31 @@ export function pagesKey(volumeId: string, at: LogPosition, part: number): strin
 
 /** What `segmentKey` encoded. */
 export function parseSegmentKey(volumeId: string, key: string): LogPosition {
-  const prefix = segmentsPrefix(volumeId);
-  const match = /^([0-9a-f]{8})-([0-9a-f]{8})$/.exec(key.slice(prefix.length));
-  if (!key.startsWith(prefix) || match === null) throw corrupt(`not the key of a segment: ${key}`);
-  return {
-    segment: Number.parseInt(match[1] ?? '', 16),
-    epoch: Number.parseInt(match[2] ?? '', 16),
-  };
+  const found = parseVolumeKey(volumeId, key);
+  if (found?.kind !== 'segment') throw corrupt(`not the key of a segment: ${key}`);
+  return found.at;
+}
+
+/** What a key under a volume's prefix names. */
+export type VolumeKey =
+  | { readonly kind: 'manifest' }
+  | { readonly kind: 'segment' | 'checkpoint'; readonly at: LogPosition }
+  | { readonly kind: 'pages'; readonly at: LogPosition; readonly part: number };
+
+/** What `key` names of the volume, or `undefined` when nothing of ours is called so. */
+export function parseVolumeKey(volumeId: string, key: string): VolumeKey | undefined {
+  if (key === manifestKey(volumeId)) return { kind: 'manifest' };
+  const prefix = volumePrefix(volumeId);
+  const pattern = /^(segments|checkpoints|pages)\/([0-9a-f]{8})-([0-9a-f]{8})(?:-([0-9a-f]{8}))?$/;
+  const match = key.startsWith(prefix) ? pattern.exec(key.slice(prefix.length)) : null;
+  if (match === null) return undefined;
+  const [, kind = '', segment = '', epoch = '', part] = match;
+  const at = { segment: Number.parseInt(segment, 16), epoch: Number.parseInt(epoch, 16) };
+  if (kind === 'pages') {
+    return part === undefined ? undefined : { kind, at, part: Number.parseInt(part, 16) };
+  }
+  if (part !== undefined) return undefined;
+  return { kind: kind === 'segments' ? 'segment' : 'checkpoint', at };
 }
 
 function hex8(value: number): string {

@@ -1,7 +1,6 @@
 import { StorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import { listAll, type ObjectStore } from '../base/object-store.ts';
-import { decodeEntries } from '../format/entry.ts';
 import {
   epochOfSegment,
   Fields,
@@ -16,19 +15,9 @@ import {
   segmentKey,
   segmentsPrefix,
 } from '../format/names.ts';
-import {
-  decodeEntryTable,
-  decodeSegmentHeader,
-  entryTableRange,
-  requireSegment,
-  type SegmentHeader,
-} from '../format/segment-object.ts';
 import { inParallel } from './concurrency.ts';
 import type { SegmentEntries } from './fold.ts';
-import { aboutObject } from './frame-reader.ts';
-
-/** Bytes from the start of a segment object that hold its tables in almost every case. */
-const tablesReachBytes = 64 * 1024;
+import { readSegmentTables } from './segment-tables.ts';
 
 /** What the local disk knows of the last time this volume was attached here. */
 export interface LocalState {
@@ -102,39 +91,9 @@ export async function loadStoredTail(
     if (segment > closed) openEpoch = at.epoch;
     positions.push(at);
   }
-  const segments = await inParallel(positions, concurrency, (at) =>
-    readEntries(store, manifest.id, at),
-  );
-  return { segments, lastSegment: head + positions.length, openEpoch };
-}
-
-async function readEntries(
-  store: ObjectStore,
-  volumeId: string,
-  at: LogPosition,
-): Promise<SegmentEntries> {
-  const key = segmentKey(volumeId, at);
-  try {
-    const start = await store.getStart(key, tablesReachBytes);
-    const header = decodeSegmentHeader(start.bytes);
-    requireSegment(header, volumeId, at);
-    const stored = await entryTableBytes(store, key, header, start.bytes);
-    const entries = decodeEntryTable(header, stored);
-    decodeEntries(entries);
+  const segments = await inParallel(positions, concurrency, async (at) => {
+    const { entries } = await readSegmentTables(store, manifest.id, at);
     return { ...at, entries };
-  } catch (error) {
-    throw aboutObject(error, key);
-  }
-}
-
-async function entryTableBytes(
-  store: ObjectStore,
-  key: string,
-  header: SegmentHeader,
-  start: Uint8Array,
-): Promise<Uint8Array> {
-  const range = entryTableRange(header);
-  const end = range.offset + range.lengthBytes;
-  if (end <= start.byteLength) return start.subarray(range.offset, end);
-  return store.get(key, range);
+  });
+  return { segments, lastSegment: head + positions.length, openEpoch };
 }

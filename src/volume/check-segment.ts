@@ -1,0 +1,153 @@
+import { breathe, type Clock } from '../base/clock.ts';
+import { isStorageError, toStorageError } from '../base/errors.ts';
+import type { ObjectStart, ObjectStore } from '../base/object-store.ts';
+import { decodeEntries, entryKind } from '../format/entry.ts';
+import { blockBytes } from '../format/geometry.ts';
+import { type LogPosition, segmentKey } from '../format/names.ts';
+import {
+  decodeFrame,
+  decodeFrameTable,
+  decodeSegmentHeader,
+  type FrameTable,
+  frameSeed,
+  frameTableReachBytes,
+  maximumObjectBytes,
+  requireSegment,
+  type SegmentHeader,
+} from '../format/segment-object.ts';
+import { readEntryTable } from './segment-tables.ts';
+
+/** Bytes from the start of a segment object that hold its tables in almost every case. */
+const tablesReachBytes = 64 * 1024;
+/** Frames unpacked before others get their turn: about 1 ms. */
+const unpackBatch = 16;
+
+/** What was found of one segment. */
+export interface SegmentCondition {
+  readonly at: LogPosition;
+  /** The table of `entryBytes` each; `undefined`: it cannot be had. */
+  entries: Uint8Array | undefined;
+  /** Blocks that a reader can find; 0 when the object or its tables cannot be read. */
+  blockCount: number;
+  readonly damagedFrames: number[];
+  isMissing: boolean;
+  /** What is wrong, each as the end of a sentence that names the object. */
+  readonly wrong: string[];
+  readBytes: number;
+}
+
+export interface SegmentCheck {
+  readonly store: ObjectStore;
+  readonly clock: Clock;
+  readonly volumeId: string;
+  readonly sizeBytes: number;
+}
+
+/** Reads a segment's tables, with `readsData` all of it, and verifies what it read. */
+export async function checkSegment(
+  check: SegmentCheck,
+  at: LogPosition,
+  readsData: boolean,
+): Promise<SegmentCondition> {
+  const condition: SegmentCondition = {
+    at,
+    entries: undefined,
+    blockCount: 0,
+    damagedFrames: [],
+    isMissing: false,
+    wrong: [],
+    readBytes: 0,
+  };
+  const key = segmentKey(check.volumeId, at);
+  await attempt(condition, async () => {
+    const reach = readsData ? maximumObjectBytes : tablesReachBytes;
+    const start = await check.store.getStart(key, reach);
+    condition.readBytes = start.bytes.byteLength;
+    const header = decodeSegmentHeader(start.bytes);
+    requireSegment(header, check.volumeId, at);
+    await attempt(condition, () => checkEntries(check, key, header, start, condition));
+    await attempt(condition, () => checkFrames(check, at, header, start, condition, readsData));
+  });
+  return condition;
+}
+
+/** Takes note of damage; what is no damage, such as a store that is away, ends the check. */
+async function attempt(condition: SegmentCondition, action: () => Promise<void>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    if (isStorageError(error, 'not-found')) {
+      condition.isMissing = true;
+      return;
+    }
+    if (!isStorageError(error, 'corrupt')) throw error;
+    condition.wrong.push(error.message);
+  }
+}
+
+async function checkEntries(
+  check: SegmentCheck,
+  key: string,
+  header: SegmentHeader,
+  start: ObjectStart,
+  condition: SegmentCondition,
+): Promise<void> {
+  const entries = await readEntryTable(check.store, key, header, start);
+  const volumeBlocks = check.sizeBytes / blockBytes;
+  let blocks = 0;
+  for (const entry of decodeEntries(entries)) {
+    if (entry.firstBlock + entry.count > volumeBlocks) {
+      condition.wrong.push('an entry reaches past the end of the volume');
+      return;
+    }
+    if (entry.kind === entryKind.data) blocks += entry.count;
+  }
+  condition.entries = entries;
+  if (blocks !== header.blockCount) {
+    condition.wrong.push(`its entries are of ${blocks} blocks, its data of ${header.blockCount}`);
+  }
+}
+
+async function checkFrames(
+  check: SegmentCheck,
+  at: LogPosition,
+  header: SegmentHeader,
+  start: ObjectStart,
+  condition: SegmentCondition,
+  readsData: boolean,
+): Promise<void> {
+  const { bytes, objectBytes } = start;
+  if (header.objectBytes !== objectBytes) {
+    condition.wrong.push(`it has ${objectBytes} bytes of ${header.objectBytes}`);
+  }
+  const table = decodeFrameTable(header, bytes.subarray(0, frameTableReachBytes));
+  // A reader refuses an object of another length as a whole.
+  if (header.objectBytes !== objectBytes) return;
+  condition.blockCount = header.blockCount;
+  if (!readsData) return;
+  const seedOf = (frame: number): number => frameSeed(check.volumeId, at, frame);
+  for (let frame = 0; frame < header.frameCount; frame += 1) {
+    const wrong = damageOfFrame(table, frame, bytes, seedOf(frame));
+    if (wrong !== undefined) {
+      condition.damagedFrames.push(frame);
+      condition.wrong.push(wrong);
+    }
+    if (frame % unpackBatch === unpackBatch - 1) await breathe(check.clock);
+  }
+}
+
+function damageOfFrame(
+  table: FrameTable,
+  frame: number,
+  object: Uint8Array,
+  seed: number,
+): string | undefined {
+  const offset = table.offsets[frame] as number;
+  const stored = object.subarray(offset, offset + (table.storedBytes[frame] as number));
+  try {
+    decodeFrame(table, frame, stored, seed);
+    return undefined;
+  } catch (error) {
+    return toStorageError(error).message;
+  }
+}
