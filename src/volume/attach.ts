@@ -77,7 +77,8 @@ export async function loadStoredTail(
     if (counts) found.set(at.segment, at);
   }
   const positions: LogPosition[] = [];
-  let openEpoch: number | undefined;
+  // A writer that crashed right after a checkpoint left nothing after it, and yet wrote up to it.
+  let openEpoch = head > closed ? manifest.head?.epoch : undefined;
   for (let segment = head + 1; ; segment += 1) {
     const at = found.get(segment);
     if (at === undefined) {
