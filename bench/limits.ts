@@ -34,6 +34,7 @@ async function opening(root: TemporaryDirectory): Promise<Limit[]> {
   await files.close();
   await using daemon = await Daemon.start({
     store: directoryStore(directory),
+    unchecked: true,
     directory: root.join('mapped-host'),
   });
   await sleep(1000);
@@ -56,7 +57,12 @@ async function underLoad(root: TemporaryDirectory, seconds: number): Promise<Lim
   const sizeBytes = 4096 * mebibyte;
   await createVolume(store, 'load', String(sizeBytes));
   const flags = ['--cache-memory=64MiB', '--cache-disk=64MiB', '--journal-size=256MiB'];
-  await using daemon = await Daemon.start({ store, directory: root.join('load-host'), flags });
+  await using daemon = await Daemon.start({
+    store,
+    directory: root.join('load-host'),
+    flags,
+    unchecked: true,
+  });
   let residentBytes = 0;
   for (const kind of ['write', 'randwrite', 'randread'] as const) {
     const load = measure(

@@ -134,7 +134,12 @@ class StoreBench {
       open: async (use) => {
         await using machine = await TemporaryDirectory.make();
         const directory = machine.path;
-        await using daemon = await Daemon.start({ store, directory, flags: daemonFlags });
+        await using daemon = await Daemon.start({
+          store,
+          directory,
+          flags: daemonFlags,
+          unchecked: true,
+        });
         const result = await use({ uri: daemon.uri('bench') });
         await daemon.stop();
         return result;

@@ -23,7 +23,12 @@ export async function elasticDrive(
   sizeBytes: number,
 ): Promise<Contender> {
   await createVolume(store, 'bench', String(sizeBytes));
-  const daemon = await Daemon.start({ store, directory, flags: daemonFlags });
+  const daemon = await Daemon.start({
+    store,
+    directory,
+    flags: daemonFlags,
+    unchecked: true,
+  });
   return {
     name: ours,
     target: { uri: daemon.uri('bench') },

@@ -13,14 +13,6 @@ export type Standing =
   /** Nothing that a writer of this volume would have put there. */
   | 'unknown';
 
-export const standings: readonly Standing[] = [
-  'referenced',
-  'superseded',
-  'waiting',
-  'orphaned',
-  'unknown',
-];
-
 export interface ObjectCount {
   objects: number;
   bytes: number;

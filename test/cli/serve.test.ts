@@ -1,15 +1,18 @@
 /** The daemon as a user runs it: first start, second start, signals, and the INI file of 2007. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { chmod, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, type TestContext } from 'vitest';
+import { directoryStore } from '../support/daemon.ts';
 import { nbdsh } from '../support/nbdsh.ts';
 import { type ProgramResult, run, Server, TemporaryDirectory } from '../support/programs.ts';
 import { missingPrograms } from '../support/requirements.ts';
 import { missingRgw } from '../support/rgw.ts';
 import { sharedS3 } from '../support/shared-s3.ts';
+import { requireSoundAt } from '../support/sound-stores.ts';
 
 const command = resolve('bin/elasticdrive.js');
 const missingClients = missingPrograms({ nbdinfo: 'libnbd-bin', nbdsh: 'python3-libnbd' });
@@ -18,7 +21,13 @@ let root: TemporaryDirectory;
 beforeEach(async () => {
   root = await TemporaryDirectory.make();
 });
-afterEach(() => root[Symbol.asyncDispose]());
+afterEach(async () => {
+  for (const place of ['elasticdrive-data/store', 'disks', 'one', 'two']) {
+    const directory = root.join(place);
+    if (existsSync(directory)) await requireSoundAt(directoryStore(directory));
+  }
+  await root[Symbol.asyncDispose]();
+});
 
 /** A user with an empty home directory, who lets the kernel choose the port. */
 function user(changes: Record<string, string> = {}) {

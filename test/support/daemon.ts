@@ -5,6 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { accepts, type ProgramResult, run, Server } from './programs.ts';
+import { requireSoundAt } from './sound-stores.ts';
 
 /** A store that tests use: its URL, and what a process needs to reach it. */
 export interface TestStore {
@@ -43,6 +44,8 @@ export interface DaemonOptions {
   /** Directory for the state and the socket; made when it is not there. */
   readonly directory: string;
   readonly flags?: readonly string[];
+  /** A measurement: what it served is not checked afterwards. */
+  readonly unchecked?: true;
 }
 
 const command = resolve('bin/elasticdrive.js');
@@ -138,8 +141,10 @@ export class Daemon implements AsyncDisposable {
     await this.#server.stop('SIGKILL');
   }
 
-  /** After a test: a daemon that still runs must stop cleanly too. */
+  /** After a test: a daemon that still runs must stop cleanly too, and what it served be sound. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#server.running) await this.stop();
+    const { store, unchecked } = this.#options;
+    if (store !== undefined && unchecked === undefined) await requireSoundAt(store);
   }
 }

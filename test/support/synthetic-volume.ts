@@ -5,6 +5,7 @@ import { pageBlocks, segmentBlocks } from '../../src/format/geometry.ts';
 import { encodeManifest, encodeNameRecord, type Manifest } from '../../src/format/manifest.ts';
 import { encodePage } from '../../src/format/map-page.ts';
 import { checkpointKey, manifestKey, nameKey, pagesKey } from '../../src/format/names.ts';
+import { forgetStore } from './sound-stores.ts';
 
 const pagesPerObject = 4096;
 
@@ -17,6 +18,7 @@ export async function putMappedVolume(
   name: string,
   sizeBytes: number,
 ): Promise<void> {
+  forgetStore(store);
   const pageCount = sizeBytes / (pageBlocks * 4096);
   const segmentsPerPage = pageBlocks / segmentBlocks;
   const at = { segment: pageCount * segmentsPerPage, epoch: 1 };

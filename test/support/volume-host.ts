@@ -1,3 +1,4 @@
+import { afterEach } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import type { ObjectStore } from '../../src/base/object-store.ts';
@@ -8,6 +9,7 @@ import { openVolume, type OpenVolumeOptions } from '../../src/volume/open-volume
 import { defaultVolumeSettings, type VolumeSettings } from '../../src/volume/settings.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { MemoryDisk } from './memory-disk.ts';
+import { requireWatchedSound, watchStore } from './sound-stores.ts';
 
 /** Small enough that a test meets every limit soon. */
 export const smallSettings: VolumeSettings = {
@@ -22,6 +24,9 @@ export const smallSettings: VolumeSettings = {
   retryMinimumMs: 1,
   retryMaximumMs: 5,
 };
+
+/** Whatever a test does with volumes, it must leave them sound, or say that it harms the store. */
+afterEach(requireWatchedSound);
 
 let lastHost = 0;
 
@@ -41,6 +46,7 @@ export class VolumeHost {
     clock: Clock = systemClock,
   ) {
     this.store = store;
+    watchStore(store);
     this.clock = clock;
     this.settings = { ...smallSettings, ...settings };
     lastHost += 1;

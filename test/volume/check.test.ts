@@ -12,7 +12,7 @@ import { type CheckOptions, checkVolume } from '../../src/volume/check.ts';
 import type { CheckReport } from '../../src/volume/check-report.ts';
 import { PageTable } from '../../src/volume/page-table.ts';
 import type { VolumeSettings } from '../../src/volume/settings.ts';
-import { allData } from '../support/sound-stores.ts';
+import { allData, forgetStore } from '../support/sound-stores.ts';
 import { VolumeHost } from '../support/volume-host.ts';
 
 const mebibyte = 2 ** 20;
@@ -37,6 +37,7 @@ async function writtenStore(settings: Partial<VolumeSettings> = oneCheckpoint) {
   await volume.write(100 * mebibyte, content, plain);
   await volume.zero(mebibyte, mebibyte, { mayPunchHole: true, fua: false });
   await volume.close();
+  forgetStore(store);
   return { store, host };
 }
 

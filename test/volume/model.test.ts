@@ -6,6 +6,7 @@ import { createMemoryStore } from '../../src/store/memory-store.ts';
 import { withFaults } from '../../src/store/with-faults.ts';
 import { withRetry } from '../../src/store/with-retry.ts';
 import type { Volume } from '../../src/volume/volume.ts';
+import { forgetStore, requireSound } from '../support/sound-stores.ts';
 import { readAll, VolumeHost } from '../support/volume-host.ts';
 
 const sizeBytes = 2 * 2 ** 20;
@@ -58,6 +59,8 @@ class Run {
     const volume = await elsewhere.open('drive');
     expect(Buffer.compare(await readAll(volume), this.present)).toBe(0);
     await volume.close();
+    await requireSound(this.host.store);
+    forgetStore(this.host.store);
   }
 
   private async step(): Promise<void> {

@@ -7,6 +7,7 @@ import { type FaultPlan, withFaults } from '../../src/store/with-faults.ts';
 import { withMetrics } from '../../src/store/with-metrics.ts';
 import { createVolume, deleteVolume, findVolume, listVolumes } from '../../src/volume/catalog.ts';
 import type { Volume } from '../../src/volume/volume.ts';
+import { forgetStore } from '../support/sound-stores.ts';
 import { putMappedVolume } from '../support/synthetic-volume.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 import { readAll, VolumeHost } from '../support/volume-host.ts';
@@ -261,6 +262,7 @@ test('a segment that is missing is an error, never an empty part of the disk', a
   await volume.write(0, noise(20 * mebibyte), plain);
   await volume.close();
   const [first] = await keysOf(host.store, 'segments/');
+  forgetStore(host.store);
   await host.store.delete(first ?? '');
   const reopened = await new VolumeHost(host.store).open('drive');
   await expect(readBack(reopened, 0, 4096)).rejects.toMatchObject({ code: 'corrupt' });
