@@ -20,6 +20,7 @@ export function createNbdFront(
   return {
     listen: (address) => listen(server, address),
     drain: () => server.drain(),
+    disconnect: (volume) => server.disconnect(volume),
     close: () => server.close(),
     clients: () => server.clients().map(({ peer, exportName }) => ({ peer, volume: exportName })),
   };

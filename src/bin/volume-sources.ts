@@ -4,7 +4,8 @@ import type { LocalDisk } from '../base/local-disk.ts';
 import type { Random } from '../base/random.ts';
 import type { Settings } from '../cli/configuration/keys.ts';
 import type { SourceRequest } from '../cli/drivers.ts';
-import type { VolumeSource } from '../host/volume-source.ts';
+import type { Manifest } from '../format/manifest.ts';
+import type { VolumeSource, VolumeSummary } from '../host/volume-source.ts';
 import { createLocalDisk } from '../store/local-disk.ts';
 import { findVolume, listVolumes } from '../volume/catalog.ts';
 import type { EngineWorkers } from '../volume/engine-workers.ts';
@@ -49,9 +50,12 @@ export function volumeSources(
     return {
       url: store.url,
       statistics,
-      list: () => listVolumes(store),
-      find: (name) => findVolume(store, name),
-      attach: async (name) =>
+      async list() {
+        const [manifests, ownId] = await Promise.all([listVolumes(store), writerId]);
+        return manifests.map((manifest) => summaryOf(manifest, ownId));
+      },
+      find: async (name) => summaryOf(await findVolume(store, name), await writerId),
+      attach: async (name, options) =>
         openVolume({
           store,
           disk,
@@ -63,6 +67,7 @@ export function volumeSources(
           settings: volumeSettings(settingsOf(name)),
           writerId: await writerId,
           host: hostname(),
+          ...options,
         }),
       async close() {
         await workers.close();
@@ -70,6 +75,10 @@ export function volumeSources(
       },
     };
   };
+}
+
+function summaryOf({ id, name, sizeBytes, writer }: Manifest, ownId: string): VolumeSummary {
+  return { id, name, sizeBytes, holder: writer?.id === ownId ? undefined : writer?.host };
 }
 
 /** Names the state directory for good, so that it can go on with a volume that it holds. */

@@ -1,4 +1,4 @@
-import { toStorageError } from '../base/errors.ts';
+import { StorageError, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { formatSize } from '../base/quantity.ts';
 import { type Daemon, startDaemon } from '../host/daemon.ts';
@@ -17,6 +17,7 @@ import type { OpenStore } from './drivers.ts';
 import type { Invocation } from './verb.ts';
 import { firstSignal } from './signals.ts';
 import { openStore } from './stores.ts';
+import { takeOverHeld, takeOverOf, takeOverWishes } from './taking-over.ts';
 
 /** What is made where there is nothing yet. */
 const initialVolume = { name: 'drive0', sizeBytes: 10 * 2 ** 30 };
@@ -33,6 +34,7 @@ export async function serve(invocation: Invocation): Promise<number> {
     log,
     echoed: (environment['npm_lifecycle_event'] ?? '') !== '',
   });
+  const wishes = takeOverWishes(invocation.options);
   const daemon = await startDaemon({
     version: invocation.version,
     stateDirectory: stateDirectoryOf(configuration, environment, workingDirectory),
@@ -41,6 +43,9 @@ export async function serve(invocation: Invocation): Promise<number> {
     defaultVolume: settings.default_volume,
     openSources: (stateDirectory) => openSources(invocation, configuration, stateDirectory, log),
     createServer: (catalog) => drivers.createServer(catalog, settings, log),
+    takeOver: takeOverOf(wishes),
+    prepare: (catalog) =>
+      Promise.race([takeOverHeld(catalog, wishes, output), stopSignal.then(refuseToStart)]),
     clock: drivers.clock,
     log,
   });
@@ -62,6 +67,10 @@ export async function serve(invocation: Invocation): Promise<number> {
   }
   log.info('stopped');
   return 0;
+}
+
+function refuseToStart(signal: string): never {
+  throw new StorageError('shutting-down', `stopped by ${signal} before anything was served`);
 }
 
 function isAddress(address: ListenAddress | undefined): address is ListenAddress {

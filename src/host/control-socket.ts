@@ -1,14 +1,26 @@
 import { mkdtemp, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
-import { createServer, request, type Server } from 'node:http';
+import {
+  createServer,
+  type IncomingMessage,
+  request,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import { tmpdir } from 'node:os';
 import { basename, dirname, isAbsolute, join } from 'node:path';
-import { StorageError } from '../base/errors.ts';
+import { errorTraits, type ErrorCode, StorageError, toStorageError } from '../base/errors.ts';
 import { socketPathBytes } from './listen-address.ts';
 
-/**
- * The daemon's control socket: HTTP over a Unix socket that only its user may open. `GET /status`
- * answers with JSON.
- */
+export interface ControlRequest {
+  readonly query: URLSearchParams;
+}
+
+/** By `METHOD /path`; an answer is sent as JSON, a failure as `{"error": {"code", "message"}}`. */
+export type ControlRoutes = Readonly<
+  Record<string, ((request: ControlRequest) => unknown) | undefined>
+>;
+
+/** The daemon's control socket: JSON over HTTP over a Unix socket that only its user may open. */
 export interface ControlServer {
   readonly socketPath: string;
   close(): Promise<void>;
@@ -22,23 +34,18 @@ const answerBytesMaximum = 16 * 2 ** 20;
 const answerTimeoutMs = 10_000;
 
 /**
- * Serves `status` at `socketPath`, or in the state directory, which the caller has locked: a socket
+ * Serves `routes` at `socketPath`, or in the state directory, which the caller has locked: a socket
  * that is still there belongs to a process that is gone.
  */
 export async function serveControl(
   stateDirectory: string,
   socketPath: string | undefined,
-  status: () => unknown,
+  routes: ControlRoutes,
 ): Promise<ControlServer> {
   await removeOldSocket(stateDirectory);
   const path = await choosePath(stateDirectory, socketPath);
   const server = createServer((incoming, response) => {
-    const known = incoming.url === '/status';
-    const allowed = incoming.method === 'GET';
-    const body = known && allowed ? status() : { error: known ? 'GET only' : 'not found' };
-    response.statusCode = known ? (allowed ? 200 : 405) : 404;
-    response.setHeader('content-type', 'application/json');
-    response.end(`${JSON.stringify(body)}\n`);
+    void answer(routes, incoming, response);
   });
   await listenPrivately(server, path);
   return {
@@ -49,6 +56,28 @@ export async function serveControl(
       await removeOldSocket(stateDirectory);
     },
   };
+}
+
+async function answer(
+  routes: ControlRoutes,
+  { method, url = '/' }: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const { pathname, searchParams } = new URL(url, 'http://daemon');
+  let body: unknown;
+  try {
+    const route = routes[`${method} ${pathname}`];
+    if (route === undefined) {
+      throw new StorageError('not-found', `there is nothing to ${method} at ${pathname}`);
+    }
+    body = await route({ query: searchParams });
+  } catch (error) {
+    const { code, message } = toStorageError(error);
+    response.statusCode = code === 'not-found' ? 404 : code === 'usage' ? 400 : 409;
+    body = { error: { code, message } };
+  }
+  response.setHeader('content-type', 'application/json');
+  response.end(`${JSON.stringify(body)}\n`);
 }
 
 async function choosePath(stateDirectory: string, wanted: string | undefined): Promise<string> {
@@ -99,11 +128,18 @@ export async function findControlSocket(stateDirectory: string): Promise<string>
   return isAbsolute(pointer) ? pointer : join(stateDirectory, socketName);
 }
 
-/** The parsed answer of the daemon, or `not-found` when none is listening there. */
-export async function askControl(socketPath: string, path: string): Promise<unknown> {
-  const options = { socketPath, path, timeout: answerTimeoutMs, agent: false };
-  const text = await new Promise<string>((resolve, reject) => {
-    const asking = request(options, (response) => {
+/**
+ * The parsed answer of the daemon, for `POST` however long that takes, or the error that it answers
+ * with; `undefined` when none is listening there.
+ */
+export async function askControl(
+  socketPath: string,
+  path: string,
+  method: 'GET' | 'POST' = 'GET',
+): Promise<unknown> {
+  const timeout = method === 'GET' ? answerTimeoutMs : 0;
+  const text = await new Promise<string | undefined>((resolve, reject) => {
+    const asking = request({ socketPath, path, method, timeout, agent: false }, (response) => {
       const parts: Buffer[] = [];
       let bytes = 0;
       response.on('data', (part: Buffer) => {
@@ -122,7 +158,17 @@ export async function askControl(socketPath: string, path: string): Promise<unkn
       const message = `the daemon at ${socketPath} did not answer: ${error.message}`;
       throw new StorageError('local-io', message, { cause: error });
     }
-    throw new StorageError('not-found', `no daemon is listening at ${socketPath}`);
+    return undefined;
   });
-  return JSON.parse(text) as unknown;
+  if (text === undefined) return undefined;
+  const parsed = JSON.parse(text) as unknown;
+  throwErrorIn(parsed);
+  return parsed;
+}
+
+function throwErrorIn(answered: unknown): void {
+  if (typeof answered !== 'object' || answered === null || !('error' in answered)) return;
+  const { code, message } = answered.error as { code: ErrorCode; message: string };
+  // A daemon of another version may know other codes.
+  throw new StorageError(code in errorTraits ? code : 'internal', message);
 }

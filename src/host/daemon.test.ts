@@ -36,6 +36,7 @@ function server(): BlockServer {
   return {
     listen: (address) => Promise.resolve({ ...address, port: 4711 }),
     drain: () => call('drain'),
+    disconnect: (volume) => call(`disconnect ${volume}`),
     close: () => call('close'),
     clients: () => [{ peer: '127.0.0.1:5', volume: 'v' }],
   };
@@ -99,7 +100,7 @@ describe('a daemon', () => {
     expect(source.attachments[0]!.end).toBe('closed');
     expect(source.closed).toBe(true);
     expect(await readdir(state)).toEqual(['daemon.lock']);
-    await expect(ask()).rejects.toMatchObject({ code: 'not-found' });
+    expect(await ask()).toBe(undefined);
   });
 
   it('gives everything else up when a volume cannot be closed', async () => {
@@ -135,6 +136,30 @@ describe('a daemon', () => {
 });
 
 describe('the control socket', () => {
+  const post = (daemon: Daemon, path: string): Promise<unknown> =>
+    askControl(daemon.controlSocketPath, path, 'POST');
+
+  it('detaches a volume, its clients first, and attaches it again', async () => {
+    const daemon = await start();
+    await daemon.catalog.open('v');
+    expect(await post(daemon, '/detach?volume=v')).toEqual({ detached: 'v', wasAttached: true });
+    expect(calls).toEqual(['disconnect v']);
+    expect(source.attachments[0]!.end).toBe('closed');
+    await expect(daemon.catalog.open('v')).rejects.toMatchObject({ code: 'held' });
+    expect(await post(daemon, '/attach?volume=v&take_over=now')).toEqual({ attached: 'v' });
+    expect(source.takeOvers).toEqual(['never', 'now']);
+    expect((await daemon.catalog.open('v')).device).toBe(source.attachments[1]);
+  });
+
+  it('refuses what it does not understand', async () => {
+    const daemon = await start();
+    await expect(post(daemon, '/detach')).rejects.toMatchObject({ code: 'usage' });
+    await expect(post(daemon, '/attach?volume=v&take_over=x')).rejects.toMatchObject({
+      code: 'usage',
+    });
+    await expect(post(daemon, '/detach?volume=w')).rejects.toMatchObject({ code: 'not-found' });
+  });
+
   it('is found where its path would be too long for a socket', async () => {
     state = join(root, 'long'.repeat(30));
     const daemon = await start();
@@ -154,6 +179,9 @@ describe('the control socket', () => {
 
   it('answers what it does not know with an error', async () => {
     const daemon = await start();
-    expect(await askControl(daemon.controlSocketPath, '/else')).toEqual({ error: 'not found' });
+    await expect(askControl(daemon.controlSocketPath, '/else')).rejects.toMatchObject({
+      code: 'not-found',
+      message: 'there is nothing to GET at /else',
+    });
   });
 });

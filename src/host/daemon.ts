@@ -1,6 +1,8 @@
 import { type Clock, isoTime } from '../base/clock.ts';
 import { toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { TakeOver } from '../volume/take-over.ts';
+import { controlRoutes } from './control-routes.ts';
 import { type ControlServer, serveControl } from './control-socket.ts';
 import { formatListenAddress, type ListenAddress } from './listen-address.ts';
 import { lockStateDirectory, type StateLock } from './state-lock.ts';
@@ -15,6 +17,8 @@ export interface BlockServer {
   listen(address: ListenAddress): Promise<ListenAddress>;
   /** Takes no more requests and resolves when those under way are answered. */
   drain(): Promise<void>;
+  /** Does so for the clients of one volume, which are disconnected then. */
+  disconnect(volume: string): Promise<void>;
   /** Drops what is left. */
   close(): Promise<void>;
   clients(): readonly ClientStatus[];
@@ -30,6 +34,10 @@ export interface DaemonOptions {
   /** Called when the state directory is this daemon's. */
   openSources(stateDirectory: string): Promise<readonly VolumeSource[]>;
   createServer(catalog: VolumeCatalog): BlockServer;
+  /** How a client's wish for a volume that another writer has is met. */
+  readonly takeOver?: (volume: string) => TakeOver;
+  /** Done before anybody is listened to. */
+  prepare?(catalog: VolumeCatalog): Promise<void>;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -74,9 +82,11 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
   parts.lock = await lockStateDirectory(stateDirectory);
   const sources = await options.openSources(stateDirectory);
   parts.sources = sources;
-  const catalog = new VolumeCatalog({
+  const catalog: VolumeCatalog = new VolumeCatalog({
     sources,
     defaultVolume: options.defaultVolume,
+    takeOver: options.takeOver ?? (() => 'never'),
+    disconnect: (volume) => server.disconnect(volume),
     log,
   });
   parts.catalog = catalog;
@@ -98,7 +108,12 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
     clients: server.clients(),
     stores: sources.map((source) => ({ url: source.url, ...source.statistics() })),
   });
-  parts.control = await serveControl(stateDirectory, options.controlSocketPath, status);
+  parts.control = await serveControl(
+    stateDirectory,
+    options.controlSocketPath,
+    controlRoutes(status, catalog),
+  );
+  await options.prepare?.(catalog);
   for (const address of options.listen) addresses.push(await server.listen(address));
   parts.meter.start();
   return {

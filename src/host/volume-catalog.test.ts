@@ -1,11 +1,17 @@
-import { describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { StorageError } from '../base/errors.ts';
 import { silentLog } from '../base/log.ts';
 import { MemorySource } from './testing/memory-source.ts';
 import { VolumeCatalog } from './volume-catalog.ts';
 
 function catalogOf(sources: MemorySource[], defaultVolume?: string): VolumeCatalog {
-  return new VolumeCatalog({ sources, defaultVolume, log: silentLog });
+  return new VolumeCatalog({
+    sources,
+    defaultVolume,
+    takeOver: () => 'when-dead',
+    disconnect: () => Promise.resolve(),
+    log: silentLog,
+  });
 }
 
 const down = new StorageError('store-unavailable', 'the store does not answer');
@@ -107,5 +113,78 @@ describe('a catalog', () => {
     await late;
     expect(source.attachments[1]!.end).toBe('closed');
     await expect(catalog.open('v')).rejects.toMatchObject({ code: 'shutting-down' });
+  });
+
+  describe('of a volume that another writer has', () => {
+    const watch = { volume: 'v', host: 'b', epoch: 3, leaseMs: 120_000, remainingMs: 90_000 };
+    let source: MemorySource;
+    let leaseEnds: () => void;
+    beforeEach(() => {
+      source = new MemorySource('s3://a', ['v']);
+      source.holders.set('v', 'b');
+      source.beforeAttach = (_name, { onWatch, signal }) => {
+        onWatch(watch);
+        return new Promise((resolve, reject) => {
+          leaseEnds = resolve;
+          signal.addEventListener('abort', () => reject(down));
+        });
+      };
+    });
+
+    it('says who has it, and lets no client wait for the lease', async () => {
+      const catalog = catalogOf([source]);
+      expect(await catalog.held()).toMatchObject([{ name: 'v', holder: 'b' }]);
+      expect((await catalog.list())[0]?.description).toBe('1MiB in s3://a, attached on b');
+      await expect(catalog.open('v')).rejects.toThrow('attached on b, whose lease is watched');
+      await expect(catalog.open('v')).rejects.toMatchObject({ code: 'held' });
+      leaseEnds();
+      await expect.poll(() => catalog.open('v')).toMatchObject({ name: 'v' });
+      expect(source.takeOvers).toEqual(['when-dead']);
+    });
+
+    it('stops watching when an operator takes it by force, or when the daemon ends', async () => {
+      const catalog = catalogOf([source]);
+      await expect(catalog.open('v')).rejects.toMatchObject({ code: 'held' });
+      const watching = source.beforeAttach;
+      source.beforeAttach = () => Promise.resolve();
+      await catalog.attach('v', 'now');
+      expect(source.takeOvers).toEqual(['when-dead', 'now']);
+      expect(catalog.attached()).toHaveLength(1);
+      const other = catalogOf([source]);
+      source.beforeAttach = watching;
+      await expect(other.open('v')).rejects.toMatchObject({ code: 'held' });
+      await other.close();
+    });
+
+    it('has nothing to detach', async () => {
+      const catalog = catalogOf([source]);
+      await expect(catalog.detach('v')).rejects.toMatchObject({ code: 'held' });
+      source.holders.clear();
+      expect(await catalog.detach('v')).toBe(false);
+      expect(await catalog.detach('v')).toBe(false);
+      await expect(catalog.open('v')).rejects.toThrow('was detached here');
+      expect(source.takeOvers).toEqual([]);
+    });
+  });
+
+  it('lets go of a volume that was lost, when it is detached or attached anew', async () => {
+    const source = new MemorySource('s3://a', ['v']);
+    const catalog = catalogOf([source]);
+    const client = await catalog.open('v');
+    source.attachments[0]!.ended = true;
+    expect(await catalog.detach('v')).toBe(true);
+    expect(source.attachments[0]!.end).toBe('abandoned');
+    await client.close();
+    await catalog.attach('v', 'never');
+    expect((await catalog.open('v')).device).toBe(source.attachments[1]);
+  });
+
+  it('keeps a volume that could not be given up from nobody', async () => {
+    const source = new MemorySource('s3://a', ['v']);
+    const catalog = catalogOf([source]);
+    await catalog.open('v');
+    source.attachments[0]!.closeError = down;
+    await expect(catalog.detach('v')).rejects.toBe(down);
+    expect((await catalog.open('v')).device).toBe(source.attachments[1]);
   });
 });

@@ -1,8 +1,14 @@
 import type { BlockDevice } from '../base/block-device.ts';
 import { isStorageError, StorageError, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { formatSize } from '../base/quantity.ts';
-import type { AttachedVolume, VolumeSource, VolumeSummary } from './volume-source.ts';
+import { formatDuration, formatSize, roundDuration } from '../base/quantity.ts';
+import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
+import type {
+  AttachedVolume,
+  AttachOptions,
+  VolumeSource,
+  VolumeSummary,
+} from './volume-source.ts';
 
 /** A volume that a client may ask for. */
 export interface OfferedVolume {
@@ -27,7 +33,20 @@ export interface VolumeCatalogOptions {
   readonly sources: readonly VolumeSource[];
   /** What the empty export name means where there is more than one volume. */
   readonly defaultVolume: string | undefined;
+  /** How a client's wish for a volume that another writer has is met. */
+  takeOver(volume: string): TakeOver;
+  /** Disconnects the clients of a volume; resolves when their requests are answered. */
+  disconnect(volume: string): Promise<void>;
   readonly log: Log;
+}
+
+/** A volume on its way to be attached. */
+interface Attaching {
+  readonly done: Promise<Attachment>;
+  /** Rejects when it takes longer than a client can be made to wait. */
+  readonly patience: Promise<never>;
+  /** Ends the watching of another's lease. */
+  readonly giveUp: AbortController;
 }
 
 interface Attachment {
@@ -38,12 +57,14 @@ interface Attachment {
 
 /**
  * The volumes of all stores under their names. One is attached when its first client asks, once
- * however many ask, and stays attached until the daemon stops.
+ * however many ask, and stays attached until it is detached or the daemon stops.
  */
 export class VolumeCatalog {
   readonly #options: VolumeCatalogOptions;
-  readonly #attachments = new Map<string, Promise<Attachment>>();
+  readonly #attachments = new Map<string, Attaching>();
   readonly #attached = new Map<string, Attachment>();
+  /** What an operator took from the clients; it stays so until it is attached by an operator. */
+  readonly #detached = new Map<string, Promise<boolean>>();
   #closing = false;
 
   constructor(options: VolumeCatalogOptions) {
@@ -59,7 +80,7 @@ export class VolumeCatalog {
         for (const volume of await source.list()) {
           offered.set(volume.name, {
             name: volume.name,
-            description: describe(volume.sizeBytes, source.url),
+            description: describe(volume.sizeBytes, source.url, volume.holder),
           });
         }
       } catch (error) {
@@ -77,7 +98,9 @@ export class VolumeCatalog {
     let attachment: Attachment;
     try {
       if (name === '') wanted = await this.#defaultName();
-      attachment = await this.#attach(wanted);
+      if (this.#detached.has(wanted)) throw detachedError(wanted);
+      const attaching = this.#attach(wanted, this.#options.takeOver(wanted));
+      attachment = await Promise.race([attaching.done, attaching.patience]);
     } catch (error) {
       const { code, message } = toStorageError(error);
       this.#options.log.warn('a client was refused', { volume: wanted, code, reason: message });
@@ -97,6 +120,69 @@ export class VolumeCatalog {
     };
   }
 
+  /** Attaches a volume because an operator says so, and lets clients have it again. */
+  async attach(
+    name: string,
+    takeOver: TakeOver,
+    onWatch?: (watch: LeaseWatch) => void,
+  ): Promise<void> {
+    await this.#detached.get(name);
+    this.#detached.delete(name);
+    if (this.#attached.get(name)?.volume.ended === true) await this.#options.disconnect(name);
+    if (takeOver === 'now') await this.#stopWatching(name);
+    await this.#attach(name, takeOver, onWatch).done;
+  }
+
+  /**
+   * Disconnects a volume's clients, gives it up, and refuses it to clients from now on: theirs is to
+   * come back and ask for it, and it must be free for another host. False when it was not attached.
+   * `held` when another has it.
+   */
+  detach(name: string): Promise<boolean> {
+    const present = this.#detached.get(name);
+    if (present !== undefined) return present;
+    const detaching = this.#detachNow(name);
+    this.#detached.set(name, detaching);
+    // What could not be detached is still there for whoever asks.
+    detaching.catch(() => this.#detached.delete(name));
+    return detaching;
+  }
+
+  async #detachNow(name: string): Promise<boolean> {
+    await this.#stopWatching(name);
+    const attachment = this.#attached.get(name);
+    if (attachment === undefined) {
+      const { holder } = await (await this.#sourceOf(name)).find(name);
+      if (holder === undefined) return false;
+      const message = `volume "${name}" is attached on ${holder}, not here: detach it there`;
+      throw new StorageError('held', message);
+    }
+    await this.#options.disconnect(name);
+    await this.#giveUp(name, attachment.volume);
+    return true;
+  }
+
+  /** Attaching that only waits for another's lease ends; any other is waited for. */
+  async #stopWatching(name: string): Promise<void> {
+    const attaching = this.#attachments.get(name);
+    attaching?.giveUp.abort();
+    await attaching?.done.catch(() => undefined);
+  }
+
+  /** One that was lost to another is let go of; it is not ours to give up. */
+  async #giveUp(name: string, volume: AttachedVolume): Promise<void> {
+    if (volume.ended) await volume.abandon();
+    else await volume.close().finally(() => this.#forget(name));
+    this.#forget(name);
+    this.#options.log.info('volume given up', { volume: name });
+  }
+
+  /** The volumes that other writers have. */
+  async held(): Promise<VolumeSummary[]> {
+    const lists = await Promise.all(this.#options.sources.map((source) => source.list()));
+    return lists.flat().filter(({ holder }) => holder !== undefined);
+  }
+
   /** What is attached now, by name. */
   attached(): VolumeState[] {
     return [...this.#attached.entries()]
@@ -110,13 +196,11 @@ export class VolumeCatalog {
    */
   async close(): Promise<void> {
     this.#closing = true;
-    await Promise.allSettled(this.#attachments.values());
+    const attaching = [...this.#attachments.values()];
+    for (const { giveUp } of attaching) giveUp.abort();
+    await Promise.allSettled([...attaching.map(({ done }) => done), ...this.#detached.values()]);
     const closed = await Promise.allSettled(
-      this.attached().map(async ({ name, volume }) => {
-        await volume.close();
-        this.#forget(name);
-        this.#options.log.info('volume given up', { volume: name });
-      }),
+      this.attached().map(({ name, volume }) => this.#giveUp(name, volume)),
     );
     const failed = closed.find((outcome) => outcome.status === 'rejected');
     if (failed !== undefined) throw toStorageError(failed.reason);
@@ -127,7 +211,7 @@ export class VolumeCatalog {
     this.#attached.delete(name);
   }
 
-  async #attach(name: string): Promise<Attachment> {
+  #attach(name: string, takeOver: TakeOver, onWatch?: (watch: LeaseWatch) => void): Attaching {
     if (this.#closing) throw new StorageError('shutting-down', 'the daemon is shutting down');
     const present = this.#attached.get(name);
     // Another host took it: the next client, when there is no other, gets a fresh attempt at it.
@@ -135,20 +219,41 @@ export class VolumeCatalog {
     const pending = this.#attachments.get(name);
     if (pending !== undefined && stale === undefined) return pending;
     this.#attached.delete(name);
-    const attaching = this.#attachNow(name, stale?.volume);
+    const patience = Promise.withResolvers<never>();
+    const giveUp = new AbortController();
+    let watched = false;
+    const options = {
+      takeOver,
+      signal: giveUp.signal,
+      onWatch: (watch: LeaseWatch): void => {
+        if (!watched) this.#waitsFor(watch);
+        watched = true;
+        patience.reject(waitingError(watch));
+        onWatch?.(watch);
+      },
+    };
+    const done = this.#attachNow(name, stale?.volume, options);
+    const attaching = { done, patience: patience.promise, giveUp };
     this.#attachments.set(name, attaching);
-    try {
-      return await attaching;
-    } catch (error) {
-      this.#attachments.delete(name);
-      throw error;
-    }
+    // Nobody may be left to hear of either.
+    patience.promise.catch(() => undefined);
+    done.catch(() => this.#attachments.delete(name));
+    return attaching;
   }
 
-  async #attachNow(name: string, stale: AttachedVolume | undefined): Promise<Attachment> {
+  #waitsFor({ volume, host, epoch, leaseMs }: LeaseWatch): void {
+    const waiting = { volume, host, epoch, lease: formatDuration(leaseMs) };
+    this.#options.log.info('waiting whether the lease of a volume\u2019s writer ends', waiting);
+  }
+
+  async #attachNow(
+    name: string,
+    stale: AttachedVolume | undefined,
+    options: AttachOptions,
+  ): Promise<Attachment> {
     await stale?.abandon();
     const source = await this.#sourceOf(name);
-    const volume = await source.attach(name);
+    const volume = await source.attach(name, options);
     const attachment = { store: source.url, volume, clients: 0 };
     this.#attached.set(name, attachment);
     return attachment;
@@ -192,8 +297,23 @@ async function has(source: VolumeSource, name: string): Promise<boolean> {
   }
 }
 
-function describe(sizeBytes: number, storeUrl: string): string {
-  return `${formatSize(sizeBytes)} in ${storeUrl}`;
+function describe(sizeBytes: number, storeUrl: string, holder?: string): string {
+  const elsewhere = holder === undefined ? '' : `, attached on ${holder}`;
+  return `${formatSize(sizeBytes)} in ${storeUrl}${elsewhere}`;
+}
+
+function detachedError(name: string): StorageError {
+  return new StorageError(
+    'held',
+    `volume "${name}" was detached here: "elasticdrive volume attach ${name}" lets clients have it again`,
+  );
+}
+
+function waitingError({ volume, host, remainingMs }: LeaseWatch): StorageError {
+  return new StorageError(
+    'held',
+    `volume "${volume}" is attached on ${host}, whose lease is watched: ask again in ${roundDuration(remainingMs)}`,
+  );
 }
 
 function byName(a: { readonly name: string }, b: { readonly name: string }): number {

@@ -1,4 +1,5 @@
 import type { BlockDevice } from '../base/block-device.ts';
+import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
 import type { VolumeStatistics } from '../volume/volume.ts';
 
 /** A store as the daemon sees it: volumes by name, to be attached. */
@@ -8,7 +9,8 @@ export interface VolumeSource {
   list(): Promise<readonly VolumeSummary[]>;
   /** A `StorageError` of code `not-found` when there is none of that name. */
   find(name: string): Promise<VolumeSummary>;
-  attach(name: string): Promise<AttachedVolume>;
+  /** `held` when another writer has it and `options` leave it to him. */
+  attach(name: string, options: AttachOptions): Promise<AttachedVolume>;
   statistics(): StoreStatistics;
   close(): Promise<void>;
 }
@@ -17,6 +19,16 @@ export interface VolumeSummary {
   readonly id: string;
   readonly name: string;
   readonly sizeBytes: number;
+  /** The host of the writer that has it, when that is another than this daemon. */
+  readonly holder: string | undefined;
+}
+
+export interface AttachOptions {
+  readonly takeOver: TakeOver;
+  /** Told again and again while another's lease is watched. */
+  readonly onWatch: (watch: LeaseWatch) => void;
+  /** Ends the watching. */
+  readonly signal: AbortSignal;
 }
 
 export interface AttachedVolume extends BlockDevice {

@@ -40,6 +40,8 @@ export interface NbdServer {
    * resolves when every export was let go. `close` cuts it short.
    */
   drain(): Promise<void>;
+  /** Does as `drain` for the clients of one export; new ones may come. */
+  disconnect(exportName: string): Promise<void>;
   /** Closes all at once. Requests under way settle in their own time; nobody is told. */
   close(): Promise<void>;
 }
@@ -110,6 +112,13 @@ class ListeningServer implements NbdServer {
     this.stopListening();
     for (const connection of this.open) connection.drain();
     await Promise.all([...this.unreleased].map((connection) => connection.released));
+  }
+
+  async disconnect(exportName: string): Promise<void> {
+    const all = [...this.unreleased];
+    const theirs = all.filter((connection) => connection.status?.exportName === exportName);
+    for (const connection of theirs) connection.drain();
+    await Promise.all(theirs.map((connection) => connection.released));
   }
 
   async close(): Promise<void> {

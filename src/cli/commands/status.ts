@@ -1,9 +1,8 @@
-import { StorageError, isStorageError } from '../../base/errors.ts';
 import { formatSize, roundDuration, roundSize } from '../../base/quantity.ts';
 import type { DaemonStatus } from '../../host/status.ts';
-import { likelyStateDirectories } from '../configuration/places.ts';
+import { askDaemon, daemonKeys } from '../daemon.ts';
 import { table } from '../output.ts';
-import type { Invocation, Verb } from '../verb.ts';
+import type { Verb } from '../verb.ts';
 
 export const statusVerb: Verb = {
   name: 'status',
@@ -12,39 +11,13 @@ export const statusVerb: Verb = {
     ['status', 'find the daemon that serves from here or by this configuration'],
     ['status --state-dir /var/lib/elasticdrive --json', 'ask a certain one, for a machine'],
   ],
-  keys: ['state_dir', 'control_socket'],
+  keys: daemonKeys,
   async run(invocation) {
-    const status = await ask(invocation);
+    const status = (await askDaemon(invocation, '/status')) as DaemonStatus;
     invocation.output.result(status, () => renderStatus(status));
     return undefined;
   },
 };
-
-async function ask(invocation: Invocation): Promise<DaemonStatus> {
-  const configuration = await invocation.configuration();
-  const { askControl, findControlSocket } = await import('../../host/control-socket.ts');
-  const { environment, workingDirectory } = invocation;
-  const named = configuration.settings.control_socket;
-  const sockets =
-    named === undefined
-      ? await Promise.all(
-          likelyStateDirectories(configuration, environment, workingDirectory).map(
-            findControlSocket,
-          ),
-        )
-      : [named];
-  for (const socket of sockets) {
-    try {
-      return (await askControl(socket, '/status')) as DaemonStatus;
-    } catch (error) {
-      if (!isStorageError(error, 'not-found')) throw error;
-    }
-  }
-  throw new StorageError(
-    'not-found',
-    `no daemon answers at ${sockets.join(' or ')}: name its state directory with --state-dir`,
-  );
-}
 
 /** The status for people. */
 export function renderStatus(status: DaemonStatus): string {

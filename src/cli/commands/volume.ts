@@ -1,16 +1,17 @@
 import { Option } from 'commander';
-import { isStorageError, StorageError } from '../../base/errors.ts';
+import { StorageError } from '../../base/errors.ts';
 import { formatSize, parseSize, roundSize, sizeHint } from '../../base/quantity.ts';
 import type { Manifest } from '../../format/manifest.ts';
 import type { StoreUsage } from '../../volume/catalog.ts';
-import type { OpenStore } from '../drivers.ts';
 import { fields, table } from '../output.ts';
-import { type Invocation, type Noun, storeKeys } from '../verb.ts';
 import { withStores } from '../stores.ts';
+import { type Invocation, type Noun, storeKeys } from '../verb.ts';
+import { findOne, type StoredVolume, volumesOf } from '../volumes.ts';
+import { attachVerb, detachVerb } from './attach.ts';
 
 export const volumeNoun: Noun = {
   name: 'volume',
-  summary: 'Make, list, show and delete volumes',
+  summary: 'Make, list, show, move and delete volumes',
   verbs: [
     {
       name: 'create',
@@ -65,13 +66,10 @@ export const volumeNoun: Noun = {
       keys: storeKeys,
       run: remove,
     },
+    attachVerb,
+    detachVerb,
   ],
 };
-
-interface StoredVolume {
-  readonly opened: OpenStore;
-  readonly manifest: Manifest;
-}
 
 function nameArgument({ arguments: [name] }: Invocation): string {
   return name ?? '';
@@ -187,37 +185,6 @@ async function remove(invocation: Invocation): Promise<undefined> {
     });
   });
   return undefined;
-}
-
-async function volumesOf(opened: OpenStore): Promise<StoredVolume[]> {
-  const { listVolumes } = await import('../../volume/catalog.ts');
-  return (await listVolumes(opened.store)).map((manifest) => ({ opened, manifest }));
-}
-
-async function findOne(all: readonly OpenStore[], name: string): Promise<StoredVolume> {
-  const { findVolume } = await import('../../volume/catalog.ts');
-  const found = await Promise.all(
-    all.map(async (opened): Promise<StoredVolume[]> => {
-      try {
-        return [{ opened, manifest: await findVolume(opened.store, name) }];
-      } catch (error) {
-        if (isStorageError(error, 'not-found')) return [];
-        throw error;
-      }
-    }),
-  );
-  const [first, second] = found.flat();
-  if (first === undefined) {
-    const where = all.map(({ store }) => store.url).join(' or ');
-    throw new StorageError('not-found', `there is no volume "${name}" in ${where}`);
-  }
-  if (second !== undefined) {
-    throw new StorageError(
-      'conflict',
-      `several stores have a volume "${name}": choose with --store`,
-    );
-  }
-  return first;
 }
 
 /** What `--json` prints of a volume. */

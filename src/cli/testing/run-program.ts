@@ -79,12 +79,17 @@ export class TestMachine {
       },
       createSource: ({ opened: { store } }) => {
         const source = new MemorySource(store.url, []);
-        source.list = () => listVolumes(store);
+        source.list = async () =>
+          (await listVolumes(store)).map(({ id, name, sizeBytes, writer }) => ({
+            ...{ id, name, sizeBytes },
+            holder: writer?.host,
+          }));
         return source;
       },
       createServer: () => ({
         listen: (address) => Promise.resolve(address),
         drain: () => Promise.resolve(),
+        disconnect: () => Promise.resolve(),
         close: () => Promise.resolve(),
         clients: () => [],
       }),

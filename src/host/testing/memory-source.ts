@@ -1,5 +1,11 @@
 import { StorageError } from '../../base/errors.ts';
-import type { AttachedVolume, VolumeSource, VolumeSummary } from '../volume-source.ts';
+import type { TakeOver } from '../../volume/take-over.ts';
+import type {
+  AttachedVolume,
+  AttachOptions,
+  VolumeSource,
+  VolumeSummary,
+} from '../volume-source.ts';
 
 /** A volume in memory whose calls a test can see. */
 export class MemoryVolume implements AttachedVolume {
@@ -75,6 +81,9 @@ export class MemorySource implements VolumeSource {
   readonly url: string;
   readonly names: string[];
   readonly attachments: MemoryVolume[] = [];
+  readonly takeOvers: TakeOver[] = [];
+  /** By volume: the host of another writer that has it. */
+  readonly holders = new Map<string, string>();
   /** When set, every call fails with it. */
   failure: StorageError | undefined;
   closed = false;
@@ -92,13 +101,17 @@ export class MemorySource implements VolumeSource {
       return this.#summary(name);
     });
   }
-  attach(name: string): Promise<MemoryVolume> {
-    return this.#answer(() => {
+  attach(name: string, options: AttachOptions): Promise<MemoryVolume> {
+    this.takeOvers.push(options.takeOver);
+    return this.#answer(async () => {
+      await this.beforeAttach(name, options);
       const volume = new MemoryVolume(name, 2 ** 20);
       this.attachments.push(volume);
       return volume;
     });
   }
+  /** What a test does while a volume is attached. */
+  beforeAttach: (name: string, options: AttachOptions) => Promise<void> = () => Promise.resolve();
   statistics(): ReturnType<VolumeSource['statistics']> {
     return { requests: { get: 7 }, errors: 1, bytesSent: 0, bytesReceived: 42 };
   }
@@ -107,9 +120,9 @@ export class MemorySource implements VolumeSource {
     return Promise.resolve();
   }
   #summary(name: string): VolumeSummary {
-    return { id: `id-of-${name}`, name, sizeBytes: 2 ** 20 };
+    return { id: `id-of-${name}`, name, sizeBytes: 2 ** 20, holder: this.holders.get(name) };
   }
-  #answer<T>(give: () => T): Promise<T> {
+  #answer<T>(give: () => T | Promise<T>): Promise<T> {
     return Promise.resolve().then(() => {
       if (this.failure !== undefined) throw this.failure;
       return give();

@@ -1,0 +1,34 @@
+import { StorageError } from '../base/errors.ts';
+import type { TakeOver } from '../volume/take-over.ts';
+import type { ControlRequest, ControlRoutes } from './control-socket.ts';
+import type { DaemonStatus } from './status.ts';
+import type { VolumeCatalog } from './volume-catalog.ts';
+
+/** What the commands `status`, `volume attach` and `volume detach` ask of a daemon. */
+export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog): ControlRoutes {
+  return {
+    'GET /status': status,
+    'POST /attach': async (request) => {
+      const volume = nameIn(request);
+      await catalog.attach(volume, takeOverIn(request));
+      return { attached: volume };
+    },
+    'POST /detach': async (request) => {
+      const volume = nameIn(request);
+      return { detached: volume, wasAttached: await catalog.detach(volume) };
+    },
+  };
+}
+
+function nameIn({ query }: ControlRequest): string {
+  const name = query.get('volume');
+  if (name === null) throw new StorageError('usage', 'name the volume: ?volume=NAME');
+  return name;
+}
+
+function takeOverIn({ query }: ControlRequest): TakeOver {
+  const wanted = query.get('take_over') ?? 'never';
+  const known = (['never', 'when-dead', 'now'] as const).find((each) => each === wanted);
+  if (known === undefined) throw new StorageError('usage', `"${wanted}" is no way to take over`);
+  return known;
+}
