@@ -437,25 +437,6 @@ test('random writes of a gibibyte would cost at most 160 puts', async () => {
   expect(4 * (put.requests + swap.requests)).toBeLessThanOrEqual(160);
 });
 
-test('an attachment that failed half-way leaves the log as the one before it wrote it', async () => {
-  const plan: FaultPlan = { only: (operation) => operation === 'list' };
-  const store = withFaults(createMemoryStore(), { clock: systemClock, random, plan });
-  const host = new VolumeHost(store, { checkpointSegments: 1 });
-  await host.create({ name: 'drive', sizeBytes: mebibyte });
-  const volume = await host.open('drive');
-  const content = noise(mebibyte);
-  await volume.write(0, content, plain);
-  await expect.poll(() => volume.statistics().checkpoints).toBeGreaterThan(0);
-  host.disk.kill();
-  await volume.abandon();
-  plan.errorBefore = 1;
-  await expect(host.open('drive')).rejects.toMatchObject({ code: 'store-unavailable' });
-  plan.errorBefore = 0;
-  const again = await host.open('drive');
-  expect(Buffer.compare(await readAll(again), content)).toBe(0);
-  await again.close();
-});
-
 test('a host whose journal another host has overtaken sets it aside and says so', async () => {
   const host = await madeHost(mebibyte, { uploadIntervalMs: 60_000 });
   const volume = await host.open('drive');
