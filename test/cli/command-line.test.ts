@@ -44,6 +44,7 @@ describe('elasticdrive', () => {
     'volume create',
     'volume list',
     'volume show',
+    'volume check',
     'volume delete',
     'store',
     'store probe',

@@ -8,10 +8,11 @@ import { withStores } from '../stores.ts';
 import { type Invocation, type Noun, storeKeys } from '../verb.ts';
 import { findOne, type StoredVolume, volumesOf } from '../volumes.ts';
 import { attachVerb, detachVerb } from './attach.ts';
+import { checkVerb } from './volume-check.ts';
 
 export const volumeNoun: Noun = {
   name: 'volume',
-  summary: 'Make, list, show, move and delete volumes',
+  summary: 'Make, list, show, check, move and delete volumes',
   verbs: [
     {
       name: 'create',
@@ -66,6 +67,7 @@ export const volumeNoun: Noun = {
       keys: storeKeys,
       run: remove,
     },
+    checkVerb,
     attachVerb,
     detachVerb,
   ],
