@@ -33,7 +33,7 @@ export interface CrashTally {
   blocksLost: number;
 }
 
-const volumeBytes = 32 * 2 ** 20;
+const volumeBytes = 16 * 2 ** 20;
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class CrashRun {
@@ -68,7 +68,7 @@ export class CrashRun {
 
   /** Starts, checks what is there, writes and kills. */
   async round(): Promise<void> {
-    let promised: Promised = 'flushed';
+    let promised: Promised = 'disk';
     try {
       promised = await this.#chooseHost();
       if (this.#chance(0.15)) await this.#killWhileOpening();
@@ -90,7 +90,7 @@ export class CrashRun {
   /** A last look, on the disk that the volume is on; then a clean end, and a look from elsewhere. */
   async finish(): Promise<void> {
     const daemon = await this.#start();
-    await this.#check(daemon, 'flushed');
+    await this.#check(daemon, 'disk');
     await daemon.stop();
     await this.#newHost();
     const elsewhere = await this.#start();
@@ -107,7 +107,7 @@ export class CrashRun {
       const [oldest = ''] = this.#hosts.splice(0, 1);
       this.#hosts.push(oldest);
       this.tally.hostsBack += 1;
-    } else return 'flushed';
+    } else return 'disk';
     return this.#options.durability === 'store' ? 'flushed' : 'prefix';
   }
 
@@ -170,7 +170,7 @@ export class CrashRun {
       maximumBlocks: this.#chance(0.3) ? 1 : 32,
     });
     const done = load.run(daemon.socketPath, this.#name);
-    await sleep(10 + this.#random.fraction() ** 2 * 700);
+    await sleep(10 + this.#random.fraction() ** 2 * 500);
     if (this.#chance(0.05)) {
       load.stop();
       await done;

@@ -81,7 +81,7 @@ describe('a history of writes', () => {
     expect(() => trimmed().verify(image(0, 0), 'prefix')).not.toThrow();
   });
 
-  it('goes on from what was found, which must not change any more', () => {
+  it('goes on from what another disk found, which must not change any more', () => {
     const made = history();
     expect(made.verify(image(1, 2, 0, 0), 'flushed')).toBe(2);
     expect(() => made.verify(image(0, 2, 0, 0), 'prefix')).toThrow(Violation);
@@ -90,6 +90,25 @@ describe('a history of writes', () => {
     expect(() => again.verify(image(3, 2, 0, 0), 'prefix')).toThrow(
       /write 3, which was overwritten/,
     );
+  });
+
+  it('lets what one disk recovered be lost with it, from its end, and not otherwise', () => {
+    const recovered = () => {
+      const made = history();
+      made.verify(image(3, 2, 0, 0), 'disk');
+      made.answer(made.send(3, 1));
+      return made;
+    };
+    expect(() => recovered().verify(image(3, 2, 0, 5), 'disk')).not.toThrow();
+    expect(() => recovered().verify(image(3, 2, 0, 0), 'disk')).not.toThrow();
+    expect(() => recovered().verify(image(1, 2, 0, 0), 'disk')).toThrow(
+      /write 3 is lost.*promised/,
+    );
+    expect(() => recovered().verify(image(3, 2, 4, 0), 'disk')).toThrow(/write 4, which was/);
+    expect(() => recovered().verify(image(1, 2, 0, 0), 'flushed')).not.toThrow();
+    expect(() => recovered().verify(image(1, 0, 0, 0), 'flushed')).toThrow(/write 2 is lost/);
+    expect(() => recovered().verify(image(1, 0, 0, 0), 'prefix')).not.toThrow();
+    expect(() => recovered().verify(image(1, 2, 0, 5), 'prefix')).toThrow(/write 3 is lost/);
   });
 
   it('holds a write with FUA to be durable, and with it all before', () => {

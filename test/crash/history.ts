@@ -4,7 +4,8 @@
  * Each block that was written says which write it is, so what is found names what survived. Writes
  * have an order only where one was answered before the other was sent; between those under way at
  * once any order is right. What survives must be closed under that order (a prefix), and must hold
- * all that was flushed where the disk is the same.
+ * all that was flushed. What was found after a crash stays on that disk; when the disk is lost, any
+ * prefix of what was found is right, unless the promise is that flushed writes outlive the disk.
  */
 import { crc32 } from 'node:zlib';
 
@@ -17,7 +18,11 @@ interface Write {
   readonly sentAt: number;
   /** When the answer came; infinite when none did. */
   answeredAt: number;
-  durable: boolean;
+  flushed: boolean;
+  /** Found after a crash, or overwritten by what was: this disk must not lose it any more. */
+  recovered: boolean;
+  /** Orders the writes of one block by what was seen of it after crashes. */
+  rank: number;
 }
 
 /** A request that changes blocks, between sending and answer. */
@@ -26,8 +31,11 @@ export interface Sent {
   readonly writes: readonly Write[];
 }
 
-/** `flushed`: all that was flushed is there. `prefix`: a prefix, however short. `all`: all that was answered. */
-export type Promised = 'flushed' | 'prefix' | 'all';
+/**
+ * What must be there besides being a prefix: `disk`, all that was flushed or found on this disk;
+ * `flushed`, what was flushed; `prefix`, nothing; `all`, whatever was answered.
+ */
+export type Promised = 'disk' | 'flushed' | 'prefix' | 'all';
 
 /** The volume holds what it may not. */
 export class Violation extends Error {
@@ -73,10 +81,11 @@ export function decodeBlock(bytes: Uint8Array, block: number): number {
 export class History {
   readonly blockCount: number;
   #clock = 0;
+  #rank = 1;
   #lastSequence = 0;
   /** By block: what was there when the history began, then all that was written since. */
   readonly #blocks: Write[][];
-  /** Answered, and not durable yet. */
+  /** Answered, and not flushed yet. */
   #volatile: Write[] = [];
 
   constructor(blockCount: number) {
@@ -95,7 +104,9 @@ export class History {
         sequence: zeroes ? 0 : sequence,
         sentAt,
         answeredAt: Number.POSITIVE_INFINITY,
-        durable: false,
+        flushed: false,
+        recovered: false,
+        rank: this.#rank,
       };
       writes.push(write);
       this.#blocks[block]?.push(write);
@@ -107,7 +118,7 @@ export class History {
     const now = this.#tick();
     for (const write of sent.writes) {
       write.answeredAt = now;
-      write.durable = fua;
+      write.flushed = fua;
       if (!fua) this.#volatile.push(write);
     }
   }
@@ -119,48 +130,53 @@ export class History {
 
   flushed(sentAt: number): void {
     this.#volatile = this.#volatile.filter((write) => {
-      if (write.answeredAt < sentAt) write.durable = true;
-      return !write.durable;
+      if (write.answeredAt < sentAt) write.flushed = true;
+      return !write.flushed;
     });
   }
 
   /**
-   * Checks what the whole volume reads as, and goes on from it: what is there now has been
-   * recovered, and stays. Returns how many writes were answered and are not there.
+   * Checks what the whole volume reads as, and goes on from it. Returns how many writes were answered
+   * and are not there.
    */
   verify(image: Uint8Array, promised: Promised): number {
+    const isPromised = promises[promised];
     const found = this.#blocks.map((writes, block) =>
       this.#candidates(writes, image.subarray(block * blockBytes, (block + 1) * blockBytes), block),
     );
-    const isPromised = (write: Write): boolean =>
-      promised === 'all'
-        ? Number.isFinite(write.answeredAt)
-        : promised === 'flushed' && write.durable;
     // All that was answered before `reachedAt` must be there: something sent then is, or must be.
     let reachedAt = 0;
     for (const candidates of found) {
       reachedAt = Math.max(reachedAt, Math.min(...candidates.map((write) => write.sentAt)));
     }
-    for (const writes of this.#blocks) {
-      for (const write of writes)
-        if (isPromised(write)) reachedAt = Math.max(reachedAt, write.sentAt);
+    for (const write of this.#blocks.flat()) {
+      if (isPromised(write)) reachedAt = Math.max(reachedAt, write.sentAt);
     }
-    this.#volatile = [];
     let lost = 0;
+    this.#volatile = [];
     this.#blocks.forEach((writes, block) => {
       const candidates = found[block] as Write[];
       const forced = writes.filter((write) => isPromised(write) || write.answeredAt < reachedAt);
       const kept = candidates.find(
-        (candidate) => !forced.some((write) => candidate.answeredAt < write.sentAt),
+        (candidate) => !forced.some((write) => precedes(candidate, write)),
       );
-      if (kept === undefined)
-        throw this.#violation(block, candidates, forced, reachedAt, isPromised);
-      lost += writes.filter(
-        (write) => Number.isFinite(write.answeredAt) && kept.answeredAt < write.sentAt,
-      ).length;
-      this.#blocks[block] = [original(kept.sequence)];
+      if (kept === undefined) throw violation(block, candidates, forced, reachedAt, isPromised);
+      const gone = writes.filter((write) => precedes(kept, write));
+      lost += gone.filter((write) => Number.isFinite(write.answeredAt)).length;
+      this.#blocks[block] =
+        promised === 'disk' ? this.#recovered(writes, kept) : [original(kept.sequence)];
     });
+    this.#rank += 2;
     return lost;
+  }
+
+  /** What a block may hold from now on: what was found, or before it what the store may still have. */
+  #recovered(writes: readonly Write[], kept: Write): Write[] {
+    const possible = writes.filter((write) => !precedes(kept, write));
+    kept.answeredAt = Math.min(kept.answeredAt, this.#tick());
+    kept.rank = this.#rank + 1;
+    kept.recovered = true;
+    return possible;
   }
 
   /** The writes that a block's content may come from. */
@@ -174,32 +190,43 @@ export class History {
     );
   }
 
-  #violation(
-    block: number,
-    candidates: readonly Write[],
-    forced: readonly Write[],
-    reachedAt: number,
-    isPromised: (write: Write) => boolean,
-  ): Violation {
-    const missing = forced.find((write) =>
-      candidates.every((each) => each.answeredAt < write.sentAt),
-    );
-    const why =
-      missing !== undefined && isPromised(missing)
-        ? 'was promised'
-        : `was answered at ${missing?.answeredAt}, and a write that was sent at ${reachedAt} is there`;
-    return new Violation(
-      `block ${block} holds write ${candidates[0]?.sequence}; write ${missing?.sequence} is lost, which ${why}`,
-    );
-  }
-
   #tick(): number {
     this.#clock += 1;
     return this.#clock;
   }
 }
 
-/** What a history begins with: before all else, and durable. */
+/** What a history begins with: before all else, in the store for good. */
 function original(sequence: number): Write {
-  return { sequence, sentAt: 0, answeredAt: 0, durable: true };
+  return { sequence, sentAt: 0, answeredAt: 0, flushed: true, recovered: true, rank: 0 };
+}
+
+const promises: Readonly<Record<Promised, (write: Write) => boolean>> = {
+  disk: (write) => write.flushed || write.recovered,
+  flushed: (write) => write.flushed,
+  prefix: () => false,
+  all: (write) => Number.isFinite(write.answeredAt),
+};
+
+/** Whether, of two writes of one block, the second surely replaced the first. */
+function precedes(first: Write, second: Write): boolean {
+  if (first.rank !== second.rank) return first.rank < second.rank;
+  return first.answeredAt < second.sentAt;
+}
+
+function violation(
+  block: number,
+  candidates: readonly Write[],
+  forced: readonly Write[],
+  reachedAt: number,
+  isPromised: (write: Write) => boolean,
+): Violation {
+  const missing = forced.find((write) => candidates.every((each) => precedes(each, write)));
+  const why =
+    missing !== undefined && isPromised(missing)
+      ? 'was promised'
+      : `was answered at ${missing?.answeredAt}, and a write that was sent at ${reachedAt} is there`;
+  return new Violation(
+    `block ${block} holds write ${candidates[0]?.sequence}; write ${missing?.sequence} is lost, which ${why}`,
+  );
 }
