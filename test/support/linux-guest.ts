@@ -5,7 +5,7 @@
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { run, TemporaryDirectory } from './programs.ts';
+import { run, Server, TemporaryDirectory } from './programs.ts';
 import { missingPrograms } from './requirements.ts';
 
 const kernelDirectory = resolve('node_modules/.cache/elasticdrive/guest-kernel');
@@ -46,31 +46,19 @@ export class LinuxGuest implements AsyncDisposable {
    * printed. Fails, with all of that, when its exit status is not 0 or the guest dies.
    */
   async run(script: string, variables: Readonly<Record<string, string | number>>): Promise<string> {
-    await using machine = await TemporaryDirectory.make();
+    await using guest = await this.start(script, variables);
+    const output = await guest.finish();
+    return output;
+  }
+
+  /** The same, without waiting for its end. */
+  async start(
+    script: string,
+    variables: Readonly<Record<string, string | number>>,
+  ): Promise<RunningGuest> {
+    const machine = await TemporaryDirectory.make();
     await this.#writeInitialFileSystem(machine, script, variables);
-    const [output, console_] = [machine.join('output'), machine.join('console')];
-    await run(
-      'timeout',
-      [
-        ...['--kill-after=5', '150', 'qemu-system-x86_64', '-accel', 'tcg,thread=multi'],
-        ...['-cpu', 'max', '-M', 'q35,sata=off,smbus=off,usb=off,vmport=off', '-m', '768'],
-        ...['-smp', '2', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-        ...['-kernel', this.#image.join('vmlinuz'), '-initrd', machine.join('initrd.cpio')],
-        ...['-append', 'console=ttyS0 panic=-1 reboot=t loglevel=4 mitigations=off nokaslr'],
-        ...['-serial', `file:${console_}`, '-device', 'virtio-serial-pci'],
-        ...['-chardev', `file,id=output,path=${output}`],
-        ...['-device', 'virtserialport,chardev=output,name=output', '-device', 'virtio-rng-pci'],
-        ...['-netdev', 'user,id=network', '-device', 'virtio-net-pci,netdev=network'],
-      ],
-      { timeoutMs: 170_000, statuses: [0, 124] },
-    );
-    const said = await readFile(output, 'utf8').catch(() => '');
-    const [, text = said, status] = /^(.*)@@status=(\d+)@@\n$/s.exec(said) ?? [];
-    if (status === '0') return text;
-    const kernel = await readFile(console_, 'utf8').catch(() => '');
-    throw new Error(
-      `guest ${script}: status ${status ?? 'none'}\n${text}\n${kernel.slice(-2_000)}`,
-    );
+    return new RunningGuest(script, machine, this.#image.join('vmlinuz'));
   }
 
   /** The kernel takes archives one after the other: the image, then what belongs to this run. */
@@ -93,5 +81,68 @@ export class LinuxGuest implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#image[Symbol.asyncDispose]();
+  }
+}
+
+const timeLimitMs = 150_000;
+
+/** One booted machine. */
+export class RunningGuest implements AsyncDisposable {
+  readonly #script: string;
+  readonly #machine: TemporaryDirectory;
+  readonly #server: Server;
+
+  constructor(script: string, machine: TemporaryDirectory, kernel: string) {
+    this.#script = script;
+    this.#machine = machine;
+    this.#server = new Server('qemu-system-x86_64', [
+      ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-m', '768', '-smp', '2'],
+      ...['-M', 'q35,sata=off,smbus=off,usb=off,vmport=off', '-nodefaults', '-no-user-config'],
+      ...['-display', 'none', '-no-reboot', '-kernel', kernel],
+      ...['-initrd', machine.join('initrd.cpio')],
+      ...['-append', 'console=ttyS0 panic=-1 reboot=t loglevel=4 mitigations=off nokaslr'],
+      ...['-serial', `file:${machine.join('console')}`, '-device', 'virtio-serial-pci'],
+      ...['-chardev', `file,id=output,path=${machine.join('output')}`],
+      ...['-device', 'virtserialport,chardev=output,name=output', '-device', 'virtio-rng-pci'],
+      ...['-netdev', 'user,id=network', '-device', 'virtio-net-pci,netdev=network'],
+    ]);
+  }
+
+  /** What the script has printed so far. */
+  async output(): Promise<string> {
+    return readFile(this.#machine.join('output'), 'utf8').catch(() => '');
+  }
+
+  /** Waits until `ready` finds in the output what it looks for; fails when the guest ends first. */
+  async until<T>(ready: (output: string) => T | undefined): Promise<T> {
+    try {
+      return await this.#server.until(async () => ready(await this.output()), timeLimitMs);
+    } catch (error) {
+      throw await this.#failure(String(error));
+    }
+  }
+
+  /** Waits for the script's end and gives what it printed. */
+  async finish(): Promise<string> {
+    await this.#server.ended(timeLimitMs).catch(() => undefined);
+    const [, text, status = 'none'] = /^(.*)@@status=(\d+)@@\n$/s.exec(await this.output()) ?? [];
+    if (text === undefined || status !== '0') throw await this.#failure(`status ${status}`);
+    return text;
+  }
+
+  /** Ends the machine at once, as a power cut does. */
+  async cut(): Promise<void> {
+    await this.#server.stop('SIGKILL');
+  }
+
+  async #failure(what: string): Promise<Error> {
+    const kernel = await readFile(this.#machine.join('console'), 'utf8').catch(() => '');
+    const said = `${await this.output()}\n${kernel.slice(-2_000)}`;
+    return new Error(`guest ${this.#script}: ${what}\n${said}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server[Symbol.asyncDispose]();
+    await this.#machine[Symbol.asyncDispose]();
   }
 }
