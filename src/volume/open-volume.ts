@@ -3,9 +3,15 @@ import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
-import type { StorageError } from '../base/errors.ts';
+import { type StorageError, toStorageError } from '../base/errors.ts';
 import { epochOfSegment, type Manifest } from '../format/manifest.ts';
-import { loadStoredTail, readLocalState, type StoredTail, writeLocalState } from './attach.ts';
+import {
+  loadStoredTail,
+  type LocalState,
+  readLocalState,
+  type StoredTail,
+  writeLocalState,
+} from './attach.ts';
 import { BlockMap } from './block-map.ts';
 import { findVolumeId } from './catalog.ts';
 import { Checkpointer } from './checkpointer.ts';
@@ -63,66 +69,96 @@ interface Attached {
  * the older epochs at its end, and serves. Errors: `not-found`, `held`, `corrupt`, those of the store.
  */
 export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
-  const { store, settings, disk, name, log } = options;
-  const volumeId = await findVolumeId(store, name);
+  const volumeId = await findVolumeId(options.store, options.name);
   const directory = `volumes/${volumeId}`;
   const startedMs = options.clock.monotonicMs();
-  const attached = await attach(options, volumeId, directory);
-  const { ownership, tail, recovered } = attached;
-  const table = await PageTable.load(store, volumeId, ownership.manifest.head);
-  const map = new BlockMap((pageIndex) => table.has(pageIndex));
-  for (const segment of tail.segments) replay(map, segment.segment, segment.entries);
-  for (const segment of recovered.segments) replay(map, segment.number, entriesOf(segment));
-  const diskCache = await DiskCache.open(disk, `${directory}/cache`, settings.diskCacheBytes);
-  const volume = assemble(options, attached, map, table, diskCache, directory);
-  log.info('volume attached', {
-    volume: name,
-    epoch: ownership.epoch,
-    storedTail: tail.segments.length,
-    recoveredSegments: recovered.segments.length,
-    tookMs: Math.round(options.clock.monotonicMs() - startedMs),
-  });
-  return volume;
+  const taken = await take(options, volumeId, `${directory}/state.json`);
+  const { ownership } = taken;
+  try {
+    const attached = await attach(options, taken, directory);
+    const volume = await serve(options, attached, directory);
+    options.log.info('volume attached', {
+      volume: options.name,
+      epoch: ownership.epoch,
+      storedTail: attached.tail.segments.length,
+      recoveredSegments: attached.recovered.segments.length,
+      tookMs: Math.round(options.clock.monotonicMs() - startedMs),
+    });
+    return volume;
+  } catch (error) {
+    // What is not served must not be kept from others by a lease that goes on.
+    ownership.end(toStorageError(error));
+    throw error;
+  }
+}
+
+interface Taken {
+  readonly ownership: Ownership;
+  /** What the manifest and the local disk said before. */
+  readonly manifest: Manifest;
+  readonly local: LocalState | undefined;
+}
+
+/** Begins the epoch. Its lease is kept alive from now on, however long it takes to find the log. */
+async function take(
+  options: OpenVolumeOptions,
+  volumeId: string,
+  statePath: string,
+): Promise<Taken> {
+  const { store, disk, writerId, host } = options;
+  const context: OwnershipContext = options;
+  const loaded = await whenFree(await loadManifest(store, volumeId), options);
+  const local = await readLocalState(disk, statePath);
+  const ownership = await Ownership.take(context, loaded, { id: writerId, host });
+  ownership.startRenewing();
+  reportTakeOver(options, loaded.manifest);
+  return { ownership, manifest: loaded.manifest, local };
 }
 
 async function attach(
   options: OpenVolumeOptions,
-  volumeId: string,
+  { ownership, manifest, local }: Taken,
   directory: string,
 ): Promise<Attached> {
   const { store, disk, clock, settings, log } = options;
-  const statePath = `${directory}/state.json`;
   const journalPath = `${directory}/journal`;
-  const context: OwnershipContext = options;
-  const loaded = await whenFree(await loadManifest(store, volumeId), options);
-  const before = await readLocalState(disk, statePath);
-  const ownership = await Ownership.take(context, loaded, {
-    id: options.writerId,
-    host: options.host,
-  });
-  reportTakeOver(options, loaded.manifest);
-  const mayReplay =
-    before !== undefined && !before.clean && loaded.manifest.closedThrough < before.epoch;
-  if (before !== undefined && !before.clean && !mayReplay) {
-    await reportAside(options, journalPath, before.epoch);
-  }
-  await writeLocalState(disk, statePath, { epoch: ownership.epoch, clean: false });
+  const isOpen = local !== undefined && !local.clean;
+  const mayReplay = isOpen && manifest.closedThrough < local.epoch;
+  if (isOpen && !mayReplay) await reportAside(options, journalPath, local.epoch);
+  const state = { epoch: ownership.epoch, clean: false };
+  await writeLocalState(disk, `${directory}/state.json`, state);
   const tail = await loadStoredTail(store, ownership.manifest, settings.getConcurrency);
   const recovered = mayReplay
     ? await recoverJournal({
         disk,
         directory: journalPath,
-        volumeId,
+        volumeId: manifest.id,
         lastStored: tail.lastSegment,
         log,
         nowMs: clock.monotonicMs(),
         wallMs: clock.wallMs(),
       })
     : { segments: [], free: await reuseJournal(disk, journalPath) };
-  await ownership.update((manifest) =>
-    closeEpoch(manifest, manifest.epoch - 1, tail.lastSegment, tail.openEpoch),
+  await ownership.update((current) =>
+    closeEpoch(current, current.epoch - 1, tail.lastSegment, tail.openEpoch),
   );
   return { ownership, tail, recovered };
+}
+
+async function serve(
+  options: OpenVolumeOptions,
+  attached: Attached,
+  directory: string,
+): Promise<Volume> {
+  const { store, disk, settings } = options;
+  const { ownership, tail, recovered } = attached;
+  const { id, head } = ownership.manifest;
+  const table = await PageTable.load(store, id, head);
+  const map = new BlockMap((pageIndex) => table.has(pageIndex));
+  for (const segment of tail.segments) replay(map, segment.segment, segment.entries);
+  for (const segment of recovered.segments) replay(map, segment.number, entriesOf(segment));
+  const diskCache = await DiskCache.open(disk, `${directory}/cache`, settings.diskCacheBytes);
+  return assemble(options, attached, map, table, diskCache, directory);
 }
 
 /** Says whose volume this was, and what may be missing from it. */
@@ -253,8 +289,7 @@ function assemble(
     durability: settings.durability ?? durability,
   };
   const volume = new Volume(parts);
-  ownership.onLost = (error) => volume.lose(error);
-  ownership.startRenewing();
+  ownership.whenLost((error) => volume.lose(error));
   for (const segment of recovered.segments) uploader.add(segment);
   return volume;
 }

@@ -2,11 +2,12 @@ import { assert } from '../base/assert.ts';
 import { type Clock, sleep } from '../base/clock.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { ObjectStore } from '../base/object-store.ts';
+import type { CallOptions, ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import { bytesToHex } from '../format/binary.ts';
 import { decodeManifest, encodeManifest, type Manifest } from '../format/manifest.ts';
 import { manifestKey } from '../format/names.ts';
+import { Lease } from './lease.ts';
 import type { VolumeSettings } from './settings.ts';
 
 /** A writer tries so often in the time that its lease runs. */
@@ -25,8 +26,12 @@ export interface LoadedManifest {
   readonly version: string;
 }
 
-export async function loadManifest(store: ObjectStore, volumeId: string): Promise<LoadedManifest> {
-  const found = await store.load(manifestKey(volumeId));
+export async function loadManifest(
+  store: ObjectStore,
+  volumeId: string,
+  options?: CallOptions,
+): Promise<LoadedManifest> {
+  const found = await store.load(manifestKey(volumeId), options);
   if (found === undefined) {
     throw new StorageError(
       'corrupt',
@@ -54,15 +59,25 @@ export class Ownership {
   private chain: Promise<unknown> = Promise.resolve();
   private cancelRenewal: (() => void) | undefined;
   private lastChangeMs: number;
-  private released = false;
-  /** Called once, when another host has taken the volume. */
-  onLost: (error: StorageError) => void = () => undefined;
+  private renewing = false;
+  private ended: StorageError | undefined;
+  private lostError: StorageError | undefined;
+  private onLost: (error: StorageError) => void = () => undefined;
+  /** How long what is known of the volume holds. */
+  readonly lease: Lease;
 
   private constructor(context: OwnershipContext, writerId: string, current: LoadedManifest) {
     this.context = context;
     this.writerId = writerId;
     this.current = current;
     this.lastChangeMs = context.clock.monotonicMs();
+    this.lease = new Lease(context.clock, context.settings.leaseMs, () => this.renew());
+  }
+
+  /** Calls `action` when another host has taken the volume; at once when it has already. */
+  whenLost(action: (error: StorageError) => void): void {
+    this.onLost = action;
+    if (this.lostError !== undefined) action(this.lostError);
   }
 
   /** Begins a new epoch, whoever has the volume; `conflict` when it has changed since `loaded`. */
@@ -107,11 +122,18 @@ export class Ownership {
     });
   }
 
-  /** Asks the store whether the volume is still ours: the promise of `store` durability. */
+  /**
+   * Asks the store whether the volume is still ours, until it answers: the promise of `store`
+   * durability. This is no renewal: who watches the lease sees no change by it.
+   */
   confirm(): Promise<void> {
     return this.inTurn(async () => {
-      const { manifest } = await loadManifest(this.context.store, this.manifest.id);
-      this.requireOurs(manifest);
+      const { store } = this.context;
+      const { id } = this.manifest;
+      const loaded = await this.persist(() =>
+        this.call((options) => loadManifest(store, id, options)),
+      );
+      this.requireOurs(loaded.manifest);
     });
   }
 
@@ -122,7 +144,6 @@ export class Ownership {
       ...closeEpoch(manifest, manifest.epoch, lastSegment),
       writer: undefined,
     }));
-    this.released = true;
   }
 
   private inTurn<T>(action: () => Promise<T>): Promise<T> {
@@ -133,46 +154,88 @@ export class Ownership {
 
   /** One compare-and-swap, decided even when its answer is lost; retried while the store is away. */
   private async swap(changed: Omit<Manifest, 'nonce'>): Promise<void> {
-    const { clock, random, settings } = this.context;
+    const { clock, random } = this.context;
     // One nonce for all attempts: a slow network may do an early one after a later one was tried.
     const manifest = { ...changed, nonce: bytesToHex(random.bytes(16)) };
+    const { lease } = this;
+    // When the change was not made yet: the lease counts from there, not from where it was noticed.
+    let unmade = lease.now();
+    await this.persist(async () => {
+      const asked = lease.now();
+      if (await this.attempt(manifest)) {
+        lease.renewed(asked);
+        return true;
+      }
+      const looked = lease.now();
+      const isDone = await this.wasDone(manifest);
+      if (isDone === true) lease.renewed(unmade);
+      if (isDone === false) unmade = looked;
+      return isDone === true ? true : undefined;
+    });
+    this.lastChangeMs = clock.monotonicMs();
+  }
+
+  /** Repeats `action`, ever more slowly, until it gives something; the store may be away for long. */
+  private async persist<T>(action: () => Promise<T | undefined>): Promise<T> {
+    const { clock, random, settings } = this.context;
     let waitMs = settings.retryMinimumMs;
-    while (!(await this.attempt(manifest)) && !(await this.wasDone(manifest))) {
+    for (;;) {
+      if (this.ended !== undefined) throw this.ended;
+      const result = await action();
+      if (result !== undefined) return result;
       await sleep(clock, waitMs * (0.5 + random.fraction()));
       waitMs = Math.min(settings.retryMaximumMs, waitMs * 2);
     }
-    this.lastChangeMs = clock.monotonicMs();
+  }
+
+  /**
+   * One call to the store, cut short when it takes so long that the lease must be asked for anew;
+   * `undefined` when the store does not answer.
+   */
+  private async call<T>(make: (options: CallOptions) => Promise<T>): Promise<T | undefined> {
+    const { clock, settings, log } = this.context;
+    const asked = this.lease.now();
+    const controller = new AbortController();
+    const cancel = clock.after(settings.leaseMs / renewalsPerLease, () => controller.abort());
+    try {
+      return await make({ signal: controller.signal });
+    } catch (error) {
+      if (!isStorageError(error)) throw error;
+      this.lease.unanswered(asked, error);
+      if (error.class !== 'retry') throw error;
+      log.warn('the store does not say whose the volume is, trying again', {
+        volume: this.manifest.name,
+        error: error.message,
+      });
+      return undefined;
+    } finally {
+      cancel();
+    }
   }
 
   /** False when another value was there, or nobody can say what was done. */
   private async attempt(manifest: Manifest): Promise<boolean> {
-    const { store, log } = this.context;
-    try {
-      const key = manifestKey(manifest.id);
-      const version = await store.swap(key, this.current.version, encodeManifest(manifest));
-      if (version !== undefined) this.current = { manifest, version };
-      return version !== undefined;
-    } catch (error) {
-      if (!isStorageError(error) || error.class !== 'retry') throw error;
-      log.warn('manifest not changed yet, trying again', { error: error.message });
-      return false;
-    }
+    const key = manifestKey(manifest.id);
+    const { version: before } = this.current;
+    const swapped = await this.call(async (options) => ({
+      version: await this.context.store.swap(key, before, encodeManifest(manifest), options),
+    }));
+    if (swapped?.version === undefined) return false;
+    this.current = { manifest, version: swapped.version };
+    return true;
   }
 
   /** Looks whether a swap was done all the same; `lost-ownership` when another's value is there. */
-  private async wasDone(tried: Manifest): Promise<boolean> {
-    try {
-      const found = await loadManifest(this.context.store, tried.id);
-      if (found.manifest.nonce === tried.nonce) {
-        this.current = found;
-        return true;
-      }
-      if (found.manifest.nonce !== this.current.manifest.nonce) throw this.lost(found.manifest);
-      return false;
-    } catch (error) {
-      if (isStorageError(error) && error.class === 'retry') return false;
-      throw error;
+  private async wasDone(tried: Manifest): Promise<boolean | undefined> {
+    const { store } = this.context;
+    const found = await this.call((options) => loadManifest(store, tried.id, options));
+    if (found === undefined) return undefined;
+    if (found.manifest.nonce === tried.nonce) {
+      this.current = found;
+      return true;
     }
+    if (found.manifest.nonce !== this.current.manifest.nonce) throw this.lost(found.manifest);
+    return false;
   }
 
   private requireOurs(found: Manifest): void {
@@ -185,7 +248,8 @@ export class Ownership {
       'lost-ownership',
       `Volume ${found.name} was taken by ${by} (epoch ${found.epoch}, this was epoch ${this.epoch}); this host has stopped answering for it.`,
     );
-    this.stopRenewing();
+    this.lostError = error;
+    this.end(error);
     this.onLost(error);
     return error;
   }
@@ -195,25 +259,37 @@ export class Ownership {
     const { clock, settings } = this.context;
     const renewMs = settings.leaseMs / renewalsPerLease;
     const tick = (): void => {
-      if (this.released) return;
-      const sinceMs = clock.monotonicMs() - this.lastChangeMs;
-      const dueMs = renewMs - sinceMs;
-      if (dueMs > 1) {
-        this.cancelRenewal = clock.after(dueMs, tick);
-        return;
-      }
-      this.cancelRenewal = clock.after(renewMs, tick);
-      this.update((manifest) => manifest).catch((error: unknown) => {
-        this.context.log.error('lease not renewed', { error: String(error) });
-      });
+      const dueMs = renewMs - (clock.monotonicMs() - this.lastChangeMs);
+      this.cancelRenewal = clock.after(dueMs > 1 ? dueMs : renewMs, tick);
+      if (dueMs <= 1) this.renew();
     };
     this.cancelRenewal = clock.after(renewMs, tick);
   }
 
-  stopRenewing(): void {
+  private renew(): void {
+    if (this.renewing || this.ended !== undefined) return;
+    this.renewing = true;
+    this.update((manifest) => manifest)
+      .catch((error: unknown) => {
+        if (error === this.ended) return;
+        this.context.log.error('lease not renewed', { error: String(error) });
+      })
+      .finally(() => {
+        this.renewing = false;
+        if (this.lease.isAwaited) this.renew();
+      });
+  }
+
+  private stopRenewing(): void {
     this.cancelRenewal?.();
     this.cancelRenewal = undefined;
-    this.released = true;
+  }
+
+  /** Asks the store nothing more, and tells those who wait for its answer why. */
+  end(reason: StorageError): void {
+    this.stopRenewing();
+    this.ended ??= reason;
+    this.lease.end(reason);
   }
 }
 

@@ -13,6 +13,7 @@ import type { Checkpointer } from './checkpointer.ts';
 import type { DiskCache } from './disk-cache.ts';
 import type { FrameReader } from './frame-reader.ts';
 import type { JournalFiles } from './journal-files.ts';
+import type { Certainty } from './lease.ts';
 import type { Ownership } from './ownership.ts';
 import type { SegmentMemory } from './segment-memory.ts';
 import type { SegmentLog } from './segment-log.ts';
@@ -61,6 +62,8 @@ export interface VolumeStatistics {
   readonly uploadedBytes: number;
   readonly checkpoints: number;
   readonly syncs: number;
+  /** For how long, as far as is known now, nobody else can have the volume. */
+  readonly leaseRemainingMs: number;
   /** Why the volume is no longer written, if it is not. */
   readonly failure: string | undefined;
 }
@@ -76,6 +79,8 @@ export class Volume implements BlockDevice {
   /** Why nothing is written any more; reading goes on. */
   private unwritable: StorageError | undefined;
   private confirmedSegment: number;
+  /** What ends each request that waits for something. */
+  private readonly requests = new Set<(error: StorageError) => void>();
 
   constructor(parts: VolumeParts) {
     this.parts = parts;
@@ -99,46 +104,64 @@ export class Volume implements BlockDevice {
 
   read(offset: number, into: Uint8Array): Done {
     this.requireHere();
-    return this.parts.reader.read(offset, into);
+    const certain = this.certainToRead();
+    if (certain !== undefined) {
+      return this.underWay(certain.then(() => this.parts.reader.read(offset, into)));
+    }
+    return this.underWay(this.parts.reader.read(offset, into));
   }
 
   write(offset: number, from: Uint8Array, options: WriteOptions): Done {
-    this.requireWritable();
-    return this.afterwards(this.parts.writer.write(offset, from), options.fua);
+    return this.change(() => this.parts.writer.write(offset, from), options.fua);
   }
 
   zero(offset: number, lengthBytes: number, options: ZeroOptions): Done {
-    this.requireWritable();
-    if (lengthBytes === 0) return undefined;
     const kind = options.mayPunchHole ? entryKind.hole : entryKind.zeroed;
-    return this.afterwards(this.parts.writer.zero(kind, offset, lengthBytes), options.fua);
+    const { writer } = this.parts;
+    return this.change(
+      () => (lengthBytes > 0 ? writer.zero(kind, offset, lengthBytes) : undefined),
+      options.fua,
+    );
   }
 
   trim(offset: number, lengthBytes: number, options: WriteOptions): Done {
-    this.requireWritable();
     const first = Math.ceil(offset / blockBytes);
     const count = Math.floor((offset + lengthBytes) / blockBytes) - first;
-    const done = count > 0 ? this.parts.writer.zeroBlocks(entryKind.hole, first, count) : undefined;
-    return this.afterwards(done, options.fua);
+    const { writer } = this.parts;
+    return this.change(
+      () => (count > 0 ? writer.zeroBlocks(entryKind.hole, first, count) : undefined),
+      options.fua,
+    );
   }
 
-  private afterwards(done: Done, fua: boolean): Done {
-    if (!fua) return done;
-    return done === undefined ? this.flush() : done.then(() => this.flush());
+  private change(make: () => Done, fua: boolean): Done {
+    this.requireWritable();
+    const certain = this.parts.ownership.lease.certain('unheard');
+    const done = certain === undefined ? make() : certain.then(make);
+    if (!fua) return this.underWay(done);
+    return done === undefined ? this.flush() : this.underWay(done.then(() => this.flush()));
   }
 
   flush(): Done {
     this.requireWritable();
-    return this.parts.durability === 'store'
-      ? this.flushToStore()
-      : this.parts.segments.flushLocal();
+    return this.underWay(
+      this.parts.durability === 'store' ? this.flushToStore() : this.flushToDisk(),
+    );
+  }
+
+  /** Whether the volume may be another's by now is asked last: the host may have slept meanwhile. */
+  private flushToDisk(): Done {
+    const { segments, ownership } = this.parts;
+    const done = segments.flushLocal();
+    if (done === undefined) return ownership.lease.certain('unheard');
+    return done.then(() => ownership.lease.certain('unheard'));
   }
 
   /** Done when all that was written is in the store, and the volume was still ours after that. */
   private flushToStore(): Done {
     const { segments, uploader } = this.parts;
     const last = segments.lastNumber;
-    if (last <= this.confirmedSegment) return undefined;
+    if (last <= this.confirmedSegment) return this.certainToRead();
     segments.seal();
     return uploader.whenCommitted(last).then(async () => {
       await this.parts.ownership.confirm();
@@ -146,14 +169,35 @@ export class Volume implements BlockDevice {
     });
   }
 
-  prefetch(offset: number, lengthBytes: number): Done {
-    this.requireHere();
-    return this.parts.reader.fetch(offset, lengthBytes);
+  /**
+   * With `store` durability a read waits for the store when the lease has run out: another host may
+   * have written since. With `local`, a host that is cut off from the store goes on with what it has.
+   */
+  private certainToRead(): Done {
+    const certainty: Certainty = this.parts.durability === 'store' ? 'ours' : 'unheard';
+    return this.parts.ownership.lease.certain(certainty);
   }
 
-  status(offset: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> {
+  /** A request that has to wait; it fails when the volume is lost, whatever it waits for. */
+  private underWay(done: Done): Done {
+    if (done === undefined) return undefined;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.requests.add(reject);
+    done.then(resolve, reject).finally(() => this.requests.delete(reject));
+    return promise;
+  }
+
+  prefetch(offset: number, lengthBytes: number): Done {
     this.requireHere();
-    return this.parts.reader.status(offset, lengthBytes, maxExtents);
+    return this.underWay(this.parts.reader.fetch(offset, lengthBytes));
+  }
+
+  async status(offset: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> {
+    this.requireHere();
+    await this.certainToRead();
+    const extents = await this.parts.reader.status(offset, lengthBytes, maxExtents);
+    this.requireHere();
+    return extents;
   }
 
   private requireHere(): void {
@@ -165,11 +209,14 @@ export class Volume implements BlockDevice {
     if (this.unwritable !== undefined) throw this.unwritable;
   }
 
-  /** Another host has the volume: from now on nothing is answered. */
+  /** Another host has the volume: from now on nothing is answered, nor what is under way. */
   lose(error: StorageError): void {
-    this.parts.log.error(error.message, { volume: this.name });
+    if (this.gone === undefined) this.parts.log.error(error.message, { volume: this.name });
     this.gone ??= error;
     this.parts.uploader.stop(error);
+    this.parts.checkpointer.stop();
+    for (const reject of this.requests) reject(error);
+    this.requests.clear();
   }
 
   /** The journal or the upload cannot go on: nothing is written any more, what was stays readable. */
@@ -206,6 +253,7 @@ export class Volume implements BlockDevice {
       uploadedBytes: parts.uploader.uploadedBytes,
       checkpoints: parts.checkpointer.checkpointCount,
       syncs: parts.segments.journal.syncCount,
+      leaseRemainingMs: parts.ownership.lease.remainingMs,
       failure: (this.gone ?? this.unwritable)?.message,
     };
   }
@@ -234,7 +282,7 @@ export class Volume implements BlockDevice {
     const { segments, uploader, checkpointer, ownership, files, diskCache } = this.parts;
     const reason = new StorageError('shutting-down', `Volume ${this.name} was closed.`);
     this.gone ??= reason;
-    ownership.stopRenewing();
+    ownership.end(reason);
     uploader.stop(reason);
     segments.stop();
     await checkpointer.end(reason);

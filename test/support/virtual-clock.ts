@@ -28,6 +28,11 @@ export class VirtualClock implements Clock {
     setImmediate(action);
   }
 
+  /** Time passes and nothing happens: a process that is stopped, or its machine suspended. */
+  jump(durationMs: number): void {
+    this.nowMs += durationMs;
+  }
+
   /** Lets `durationMs` pass, timer by timer, each with all that follows from it. */
   async advance(durationMs: number): Promise<void> {
     const endMs = this.nowMs + durationMs;

@@ -62,6 +62,7 @@ export class MemoryVolume implements AttachedVolume {
       uploadedBytes: 0,
       checkpoints: 0,
       syncs: 0,
+      leaseRemainingMs: 100_000,
       failure: undefined,
     };
   }
