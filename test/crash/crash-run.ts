@@ -3,11 +3,11 @@
  * the moments at which processes are killed are the machine's, so a run cannot be repeated exactly,
  * but one with the same seed kills at the same kinds of moments.
  */
-import { mkdir, writeFile } from 'node:fs/promises';
 import { type Random, seededRandom } from '../../src/base/random.ts';
 import { createVolume, Daemon, type TestStore } from '../support/daemon.ts';
 import { ConnectionLost, NbdClient } from '../support/nbd-client.ts';
 import type { TemporaryDirectory } from '../support/programs.ts';
+import { requireSoundAt } from '../support/sound-stores.ts';
 import { blockBytes, History, type Promised, Violation } from './history.ts';
 import { Load } from './load.ts';
 
@@ -53,6 +53,8 @@ export class CrashRun {
   /** State directories, the newest last; all but that one are of hosts that lost the volume. */
   #hosts: string[] = [];
   #hostCount = 0;
+  /** The newest host is not the one that had the volume last. */
+  #mustTake = false;
 
   constructor(options: CrashRunOptions) {
     this.#options = options;
@@ -63,14 +65,14 @@ export class CrashRun {
   async prepare(): Promise<void> {
     const { store, durability } = this.#options;
     await createVolume(store, this.#name, String(volumeBytes), '--durability', durability);
-    await this.#newHost();
+    this.#newHost();
   }
 
   /** Starts, checks what is there, writes and kills. */
   async round(): Promise<void> {
     let promised: Promised = 'disk';
     try {
-      promised = await this.#chooseHost();
+      promised = this.#chooseHost();
       if (this.#chance(0.15)) await this.#killWhileOpening();
       const daemon = await this.#start();
       try {
@@ -92,32 +94,32 @@ export class CrashRun {
     const daemon = await this.#start();
     await this.#check(daemon, 'disk');
     await daemon.stop();
-    await this.#newHost();
+    this.#newHost();
     const elsewhere = await this.#start();
     await this.#check(elsewhere, 'all');
     await elsewhere.stop();
+    await requireSoundAt(this.#options.store);
   }
 
   /** The same disk, mostly; else an empty one, or one whose volume was taken since. */
-  async #chooseHost(): Promise<Promised> {
+  #chooseHost(): Promised {
     if (this.#chance(0.25)) {
-      await this.#newHost();
+      this.#newHost();
       this.tally.disksLost += 1;
     } else if (this.#hosts.length > 1 && this.#chance(0.15)) {
       const [oldest = ''] = this.#hosts.splice(0, 1);
       this.#hosts.push(oldest);
+      this.#mustTake = true;
       this.tally.hostsBack += 1;
     } else return 'disk';
     return this.#options.durability === 'store' ? 'flushed' : 'prefix';
   }
 
-  /** A machine with an empty disk that may go on where the last one was. */
-  async #newHost(): Promise<void> {
+  /** A machine with an empty disk. */
+  #newHost(): void {
     this.#hostCount += 1;
-    const host = this.#options.root.join(`${this.#name}-host-${this.#hostCount}`);
-    await mkdir(`${host}/state`, { recursive: true, mode: 0o700 });
-    await writeFile(`${host}/state/writer-id`, `${this.#name}\n`);
-    this.#hosts.push(host);
+    this.#hosts.push(this.#options.root.join(`${this.#name}-host-${this.#hostCount}`));
+    this.#mustTake = true;
     // An old host that comes back is worth keeping; a dozen of them prove no more.
     if (this.#hosts.length > 4) this.#hosts.shift();
   }
@@ -130,6 +132,7 @@ export class CrashRun {
       ...['--upload-concurrency', pick('1', '2', '4')],
       ...['--cache-memory', pick('1MiB', '16MiB'), '--cache-disk', pick('0', '16MiB')],
       ...['--journal-size', pick('64MiB', '256MiB')],
+      ...(this.#mustTake ? ['--force'] : []),
     ];
     const directory = this.#hosts.at(-1) ?? '';
     return Daemon.start({ store: this.#options.store, directory, flags });
@@ -159,6 +162,7 @@ export class CrashRun {
     const step = 2 ** 20;
     for (let at = 0; at < volumeBytes; at += step) image.set(await client.read(at, step), at);
     client.destroy();
+    this.#mustTake = false;
     this.tally.blocksLost += this.#history.verify(image, promised);
   }
 
@@ -175,7 +179,7 @@ export class CrashRun {
       load.stop();
       await done;
       await daemon.stop();
-      await this.#newHost();
+      this.#newHost();
       const elsewhere = await this.#start();
       await this.#check(elsewhere, 'all');
       await this.#kill(elsewhere);

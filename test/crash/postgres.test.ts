@@ -3,13 +3,14 @@
  * are at it: the daemon is killed, its disk is lost, the store is cut off. After each, PostgreSQL
  * recovers, pg_amcheck finds nothing, pgbench's sums agree, and what was committed is there.
  */
-import { chmod, cp } from 'node:fs/promises';
+import { chmod } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createVolume, Daemon, directoryStore, type TestStore } from '../support/daemon.ts';
 import { HostDisk, missingHostDisk } from '../support/host-disk.ts';
 import { run, TemporaryDirectory } from '../support/programs.ts';
 import { missingFileSystem, missingPrograms } from '../support/requirements.ts';
 import { missingRgw, startRgw } from '../support/rgw.ts';
+import { requireSoundAt } from '../support/sound-stores.ts';
 import { sharedS3 } from '../support/shared-s3.ts';
 import { bucketOn } from '../support/stores.ts';
 import { missingPostgres, Postgres, type PostgresLoad } from './postgres.ts';
@@ -27,6 +28,7 @@ class Database implements AsyncDisposable {
   readonly #root: TemporaryDirectory;
   readonly #store: TestStore;
   #machine = 1;
+  #mustTake = false;
   #daemon: Daemon | undefined;
   #disk: HostDisk | undefined;
   #postgres: Postgres | undefined;
@@ -75,8 +77,9 @@ class Database implements AsyncDisposable {
     this.#daemon = await Daemon.start({
       store: this.#store,
       directory: this.#directory,
-      flags: ['--upload-interval', '500ms'],
+      flags: ['--upload-interval', '500ms', ...(this.#mustTake ? ['--force'] : [])],
     });
+    this.#mustTake = false;
     this.#disk = await HostDisk.attach(this.#daemon.uri('disk'), this.#root.join('fuse'));
     return this.#disk;
   }
@@ -101,11 +104,10 @@ class Database implements AsyncDisposable {
     await this.#disk?.detach();
   }
 
-  /** The next start is on a machine with an empty disk, which may go on with the volume. */
-  async loseDisk(): Promise<void> {
-    const id = `${this.#directory}/state/writer-id`;
+  /** The next start is on a machine with an empty disk, and takes the volume. */
+  loseDisk(): void {
     this.#machine += 1;
-    await cp(id, `${this.#directory}/state/writer-id`);
+    this.#mustTake = true;
   }
 
   /** Attaches, lets the file system and PostgreSQL recover, and looks at both; gives the ledger. */
@@ -126,6 +128,7 @@ class Database implements AsyncDisposable {
     await run('e2fsck', ['-fn', this.#disk?.device ?? '']);
     await this.#disk?.detach();
     await this.#daemon?.stop();
+    await requireSoundAt(this.#store);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -158,7 +161,7 @@ describe('PostgreSQL on a volume', () => {
     await using load = await database.load();
     await load.progress(100);
     await database.kill(load);
-    await database.loseDisk();
+    database.loseDisk();
     // Local durability: commits may be gone from the end, none from the middle.
     const ledger = await database.recover();
     for (const [client, number] of ledger) {
@@ -195,7 +198,7 @@ describe('PostgreSQL on a volume', () => {
       await using load = await database.load();
       await load.progress(20);
       await database.kill(load);
-      await database.loseDisk();
+      database.loseDisk();
       expectAll(await database.recover(), load);
     }
     await database.finish();

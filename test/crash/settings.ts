@@ -13,3 +13,6 @@ export const crashKills = count('CRASH_KILLS', 40);
 
 /** The first seed of a run; those of its parts follow. */
 export const crashSeed = count('CRASH_SEED', randomInt(1, 100_000_000));
+
+/** Moments before a power cut as of which each file system is looked at too. */
+export const powerCutPoints = count('CRASH_POINTS', 5);
