@@ -36,8 +36,10 @@ export class Load {
     const { clients, depth } = this.#shape;
     const each = async (): Promise<void> => {
       const client = await NbdClient.connect(address, exportName);
-      await Promise.all(Array.from({ length: depth }, () => this.#work(client)));
+      const workers = Array.from({ length: depth }, () => this.#work(client));
+      const ends = await Promise.allSettled(workers);
       client.destroy();
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
     };
     const ends = await Promise.allSettled(Array.from({ length: clients }, each));
     for (const end of ends) {
