@@ -287,6 +287,7 @@ function assemble(
     reader,
     writer,
     durability: settings.durability ?? durability,
+    writesAnswered: settings.writesAnswered,
   };
   const volume = new Volume(parts);
   ownership.whenLost((error) => volume.lose(error));

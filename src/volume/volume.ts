@@ -17,6 +17,7 @@ import type { Certainty } from './lease.ts';
 import type { Ownership } from './ownership.ts';
 import type { SegmentMemory } from './segment-memory.ts';
 import type { SegmentLog } from './segment-log.ts';
+import type { WritesAnswered } from './settings.ts';
 import type { Uploader } from './uploader.ts';
 import type { VolumeReader } from './volume-reader.ts';
 import type { VolumeWriter } from './volume-writer.ts';
@@ -40,6 +41,7 @@ export interface VolumeParts {
   readonly reader: VolumeReader;
   readonly writer: VolumeWriter;
   readonly durability: Durability;
+  readonly writesAnswered: WritesAnswered;
 }
 
 /** What an attached volume says of itself. Bytes and milliseconds. */
@@ -138,8 +140,11 @@ export class Volume implements BlockDevice {
     this.requireWritable();
     const certain = this.parts.ownership.lease.certain('unheard');
     const done = certain === undefined ? make() : certain.then(make);
-    if (!fua) return this.underWay(done);
-    return done === undefined ? this.flush() : this.underWay(done.then(() => this.flush()));
+    const { writesAnswered } = this.parts;
+    if (!fua && writesAnswered === 'memory') return this.underWay(done);
+    const finish = (): Done =>
+      fua || writesAnswered === 'disk' ? this.flush() : this.parts.segments.journal.land();
+    return done === undefined ? finish() : this.underWay(done.then(finish));
   }
 
   flush(): Done {
