@@ -128,6 +128,11 @@ export class Daemon implements AsyncDisposable {
     return run(process.execPath, [command, ...args, '--control-socket', socket]);
   }
 
+  /** Waits until `ready` gives a value; fails, with all the daemon said, when it ends or never does. */
+  until<T>(ready: () => Promise<T | undefined> | T | undefined): Promise<T> {
+    return this.#server.until(ready);
+  }
+
   /** What `elasticdrive status --json` says. */
   async status(): Promise<unknown> {
     const { stdout } = await this.command('status', '--json');
