@@ -176,37 +176,6 @@ test('a crash with the store away loses nothing that was flushed', async () => {
   await elsewhere.close();
 });
 
-const answers = [
-  { writesAnswered: 'memory', lost: true },
-  { writesAnswered: 'journal', lost: false },
-  { writesAnswered: 'disk', lost: false },
-] as const;
-test.for(answers)(
-  'a write that $writesAnswered has is lost with the process: $lost',
-  async ({ writesAnswered, lost }) => {
-    const host = await madeHost(64 * mebibyte, { writesAnswered, uploadIntervalMs: 60_000 });
-    let volume = await host.open('drive');
-    const content = noise(20 * mebibyte);
-    // Some that are written on the spot, some by a thread, across the end of a segment.
-    const lengths = [4096, 65_536, mebibyte, 100, 8192, 9 * mebibyte, 4096];
-    const writes: (Promise<void> | undefined)[] = [];
-    let end = 0;
-    for (const length of lengths) {
-      writes.push(volume.write(end, content.subarray(end, end + length), plain));
-      end += length;
-    }
-    await Promise.all(writes);
-    await volume.trim(0, 4096, plain);
-    content.fill(0, 0, 4096);
-    host.disk.kill();
-    await volume.abandon();
-    volume = await host.open('drive');
-    const found = await readBack(volume, 0, end);
-    expect(Buffer.compare(found, content.subarray(0, end)) !== 0).toBe(lost);
-    await volume.close();
-  },
-);
-
 test('with store durability a flush waits for the store', async () => {
   const plan: FaultPlan = { only: (operation) => operation === 'put' };
   const store = withFaults(createMemoryStore(), { clock: systemClock, random, plan });
