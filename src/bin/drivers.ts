@@ -67,7 +67,7 @@ function withoutUndefined<T extends object>(
   return Object.fromEntries(given) as { [K in keyof T]?: Exclude<T[K], undefined> };
 }
 
-function storeStatistics({ operations }: StoreMetrics): StoreStatistics {
+function storeStatistics({ inFlight, operations }: StoreMetrics): StoreStatistics {
   const all = Object.entries(operations);
   const sum = (
     of: (metrics: StoreMetrics['operations'][keyof StoreMetrics['operations']]) => number,
@@ -82,5 +82,7 @@ function storeStatistics({ operations }: StoreMetrics): StoreStatistics {
     ),
     bytesSent: sum(({ sentBytes }) => sentBytes),
     bytesReceived: sum(({ receivedBytes }) => receivedBytes),
+    inFlight,
+    operations,
   };
 }

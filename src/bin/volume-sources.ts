@@ -102,6 +102,5 @@ function volumeSettings(settings: Settings): VolumeSettings {
     readaheadBytes: settings['read.ahead'],
     leaseMs: settings['lease.time'],
     durability: settings.durability,
-    writesAnswered: settings['writes.answered'],
   };
 }

@@ -9,8 +9,10 @@ import {
   type ListenAddress,
   parseListenAddress,
 } from '../host/listen-address.ts';
+import { type MetricsAddress, parseMetricsAddress } from '../host/metrics-address.ts';
 import type { VolumeSource } from '../host/volume-source.ts';
 import { createVolume } from '../volume/catalog.ts';
+import type { Settings } from './configuration/keys.ts';
 import type { Configuration } from './configuration/load.ts';
 import { stateDirectoryOf, storesOf } from './configuration/places.ts';
 import type { OpenStore } from './drivers.ts';
@@ -40,6 +42,7 @@ export async function serve(invocation: Invocation): Promise<number> {
     stateDirectory: stateDirectoryOf(configuration, environment, workingDirectory),
     controlSocketPath: settings.control_socket,
     listen,
+    metrics: metricsAddress(settings),
     defaultVolume: settings.default_volume,
     openSources: (stateDirectory) => openSources(invocation, configuration, stateDirectory, log),
     createServer: (catalog) => drivers.createServer(catalog, settings, log),
@@ -71,6 +74,18 @@ export async function serve(invocation: Invocation): Promise<number> {
 
 function refuseToStart(signal: string): never {
   throw new StorageError('shutting-down', `stopped by ${signal} before anything was served`);
+}
+
+/** Metrics tell names and traffic to whoever reaches them: only this machine, unless it is said. */
+function metricsAddress(settings: Settings): MetricsAddress | undefined {
+  const text = settings['metrics.listen'];
+  const address = text === undefined ? undefined : parseMetricsAddress(text);
+  if (address === undefined || settings['metrics.remote']) return address;
+  if (isLocal({ kind: 'tcp', ...address })) return address;
+  throw new StorageError(
+    'usage',
+    `metrics.listen is ${text}, which other machines reach: set metrics.remote if that is meant`,
+  );
 }
 
 function isAddress(address: ListenAddress | undefined): address is ListenAddress {
@@ -143,7 +158,7 @@ async function makeFirstDrive(
 async function announce(daemon: Daemon, { output, version }: Invocation): Promise<void> {
   const { addresses, catalog, controlSocketPath } = daemon;
   const volumes = await catalog.list();
-  const { pid, stateDirectory } = daemon.status();
+  const { pid, stateDirectory, metrics } = daemon.status();
   const [address] = addresses;
   const data = {
     version,
@@ -151,6 +166,7 @@ async function announce(daemon: Daemon, { output, version }: Invocation): Promis
     stateDirectory,
     controlSocket: controlSocketPath,
     listening: addresses.map(formatListenAddress),
+    metrics,
     volumes: volumes.map(({ name }) => ({
       name,
       uris: addresses.map((each) => exportUri(each, name)),
@@ -162,7 +178,9 @@ async function announce(daemon: Daemon, { output, version }: Invocation): Promis
       uris.map((uri) => `  ${uri}  (${volumes[index]?.description})\n`),
     );
     const none = '  no volume yet: make one with "elasticdrive volume create NAME --size SIZE"\n';
-    const head = `ElasticDrive ${version} serves, until Ctrl-C:\n${lines.join('') || none}`;
+    const watched = metrics === undefined ? '' : `  ${metrics}/metrics\n`;
+    const served = `${lines.join('') || none}${watched}`;
+    const head = `ElasticDrive ${version} serves, until Ctrl-C:\n${served}`;
     return volume === undefined || address === undefined
       ? head
       : `${head}\nTo use ${volume.name}:\n${pasteLines(address, volume.name)}`;

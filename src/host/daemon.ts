@@ -7,6 +7,8 @@ import { type ControlServer, serveControl } from './control-socket.ts';
 import { formatListenAddress, type ListenAddress } from './listen-address.ts';
 import { lockStateDirectory, type StateLock } from './state-lock.ts';
 import { LoopDelayMeter } from './loop-delay.ts';
+import { formatMetricsAddress, type MetricsAddress } from './metrics-address.ts';
+import { type MetricsServer, serveMetrics } from './metrics-server.ts';
 import type { ClientStatus, DaemonStatus } from './status.ts';
 import { VolumeCatalog } from './volume-catalog.ts';
 import type { VolumeSource } from './volume-source.ts';
@@ -30,6 +32,8 @@ export interface DaemonOptions {
   /** `undefined`: in the state directory. */
   readonly controlSocketPath: string | undefined;
   readonly listen: readonly ListenAddress[];
+  /** Where metrics are served; nowhere when not given. */
+  readonly metrics?: MetricsAddress | undefined;
   readonly defaultVolume: string | undefined;
   /** Called when the state directory is this daemon's. */
   openSources(stateDirectory: string): Promise<readonly VolumeSource[]>;
@@ -62,6 +66,7 @@ interface Parts {
   catalog?: VolumeCatalog;
   server?: BlockServer;
   control?: ControlServer;
+  metrics?: MetricsServer;
 }
 
 /** Starts to serve. What had been started is stopped again when a later part fails to. */
@@ -87,6 +92,7 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
     defaultVolume: options.defaultVolume,
     takeOver: options.takeOver ?? (() => 'never'),
     disconnect: (volume) => server.disconnect(volume),
+    clock,
     log,
   });
   parts.catalog = catalog;
@@ -104,6 +110,7 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
     loopDelay: parts.meter.read(),
     stateDirectory,
     listening: addresses.map(formatListenAddress),
+    metrics: parts.metrics && formatMetricsAddress(parts.metrics.address),
     volumes: volumeStatus(catalog),
     clients: server.clients(),
     stores: sources.map((source) => ({ url: source.url, ...source.statistics() })),
@@ -113,6 +120,7 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
     options.controlSocketPath,
     controlRoutes(status, catalog),
   );
+  if (options.metrics !== undefined) parts.metrics = await serveMetrics(options.metrics, status);
   await options.prepare?.(catalog);
   for (const address of options.listen) addresses.push(await server.listen(address));
   parts.meter.start();
@@ -126,7 +134,7 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
 }
 
 function volumeStatus(catalog: VolumeCatalog): DaemonStatus['volumes'] {
-  return catalog.attached().map(({ name, store, volume, clients }) => {
+  return catalog.attached().map(({ name, store, volume, clients, requests }) => {
     const statistics = volume.statistics();
     return {
       ...statistics,
@@ -136,13 +144,14 @@ function volumeStatus(catalog: VolumeCatalog): DaemonStatus['volumes'] {
       sizeBytes: volume.sizeBytes,
       readOnly: volume.readOnly,
       clients,
+      requests,
     };
   });
 }
 
 /** Stops from the clients inward; each part is stopped even when one before it failed. */
 async function stopParts(parts: Parts): Promise<void> {
-  const { meter, server, catalog, control, sources, lock } = parts;
+  const { meter, server, catalog, control, metrics, sources, lock } = parts;
   const failures: unknown[] = [];
   const attempt = async (stop: (() => Promise<void>) | undefined): Promise<void> => {
     try {
@@ -155,6 +164,7 @@ async function stopParts(parts: Parts): Promise<void> {
   await attempt(catalog && (() => catalog.close()));
   await attempt(server && (() => server.close()));
   await attempt(control && (() => control.close()));
+  await attempt(metrics && (() => metrics.close()));
   for (const source of sources) await attempt(() => source.close());
   await attempt(lock && (() => lock.release()));
   meter.stop();

@@ -1,5 +1,6 @@
-import type { VolumeStatistics } from '../volume/volume.ts';
+import type { VolumeStatistics } from '../volume/statistics.ts';
 import type { LoopDelay } from './loop-delay.ts';
+import type { DeviceStatistics } from './metered-device.ts';
 import type { StoreStatistics } from './volume-source.ts';
 
 /** What `GET /status` on the control socket answers. */
@@ -14,6 +15,8 @@ export interface DaemonStatus {
   readonly stateDirectory: string;
   /** URLs that clients connect to. */
   readonly listening: readonly string[];
+  /** Where metrics are served, if they are. */
+  readonly metrics: string | undefined;
   /** The attached volumes. */
   readonly volumes: readonly VolumeStatus[];
   readonly clients: readonly ClientStatus[];
@@ -26,6 +29,8 @@ export interface VolumeStatus extends VolumeStatistics {
   readonly sizeBytes: number;
   readonly readOnly: boolean;
   readonly clients: number;
+  /** What its clients asked of it. */
+  readonly requests: DeviceStatistics;
 }
 
 export interface ClientStatus {

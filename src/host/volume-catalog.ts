@@ -1,7 +1,9 @@
 import type { BlockDevice } from '../base/block-device.ts';
+import type { Clock } from '../base/clock.ts';
 import { isStorageError, StorageError, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { formatDuration, formatSize, roundDuration } from '../base/quantity.ts';
+import { type DeviceStatistics, MeteredDevice } from './metered-device.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
 import type {
   AttachedVolume,
@@ -27,6 +29,7 @@ export interface VolumeState {
   readonly store: string;
   readonly volume: AttachedVolume;
   readonly clients: number;
+  readonly requests: DeviceStatistics;
 }
 
 export interface VolumeCatalogOptions {
@@ -37,6 +40,7 @@ export interface VolumeCatalogOptions {
   takeOver(volume: string): TakeOver;
   /** Disconnects the clients of a volume; resolves when their requests are answered. */
   disconnect(volume: string): Promise<void>;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -52,6 +56,8 @@ interface Attaching {
 interface Attachment {
   readonly store: string;
   readonly volume: AttachedVolume;
+  /** The same, as its clients use it. */
+  readonly device: MeteredDevice;
   clients: number;
 }
 
@@ -111,7 +117,7 @@ export class VolumeCatalog {
     return {
       name: wanted,
       description: describe(attachment.volume.sizeBytes, attachment.store),
-      device: attachment.volume,
+      device: attachment.device,
       close() {
         if (open) attachment.clients -= 1;
         open = false;
@@ -186,7 +192,9 @@ export class VolumeCatalog {
   /** What is attached now, by name. */
   attached(): VolumeState[] {
     return [...this.#attached.entries()]
-      .map(([name, { store, volume, clients }]) => ({ name, store, volume, clients }))
+      .map(([name, { store, volume, device, clients }]) => {
+        return { name, store, volume, clients, requests: device.statistics() };
+      })
       .sort(byName);
   }
 
@@ -254,7 +262,8 @@ export class VolumeCatalog {
     await stale?.abandon();
     const source = await this.#sourceOf(name);
     const volume = await source.attach(name, options);
-    const attachment = { store: source.url, volume, clients: 0 };
+    const device = new MeteredDevice(volume, this.#options.clock);
+    const attachment = { store: source.url, volume, device, clients: 0 };
     this.#attached.set(name, attachment);
     return attachment;
   }

@@ -1,6 +1,7 @@
 import type { BlockDevice } from '../base/block-device.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
-import type { VolumeStatistics } from '../volume/volume.ts';
+import type { OperationMetrics } from '../store/with-metrics.ts';
+import type { VolumeStatistics } from '../volume/statistics.ts';
 
 /** A store as the daemon sees it: volumes by name, to be attached. */
 export interface VolumeSource {
@@ -49,4 +50,7 @@ export interface StoreStatistics {
   readonly errors: number;
   readonly bytesSent: number;
   readonly bytesReceived: number;
+  readonly inFlight: number;
+  /** By what they did, in more detail. */
+  readonly operations: Readonly<Record<string, OperationMetrics>>;
 }

@@ -1,10 +1,8 @@
 import type { Clock } from '../base/clock.ts';
 import { type ErrorCode, toStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
+import { type DurationCounts, DurationHistogram } from '../base/histogram.ts';
 import { type Operation, wrapCalls } from './wrap-calls.ts';
-
-/** Upper bounds of the buckets of `latencyCounts`; the last bucket has none. */
-export const latencyBoundsMs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
 
 /** What one kind of call did since the store was opened. A repetition counts as a call of its own. */
 export interface OperationMetrics {
@@ -14,10 +12,7 @@ export interface OperationMetrics {
   readonly errors: Readonly<Partial<Record<ErrorCode, number>>>;
   readonly sentBytes: number;
   readonly receivedBytes: number;
-  readonly latencyTotalMs: number;
-  readonly latencyMaxMs: number;
-  /** Calls by how long they took: one more number than `latencyBoundsMs` has. */
-  readonly latencyCounts: readonly number[];
+  readonly latency: DurationCounts;
 }
 
 export interface StoreMetrics {
@@ -34,9 +29,7 @@ interface Counters {
   errors: Partial<Record<ErrorCode, number>>;
   sentBytes: number;
   receivedBytes: number;
-  latencyTotalMs: number;
-  latencyMaxMs: number;
-  latencyCounts: number[];
+  readonly latency: DurationHistogram;
 }
 
 /** Counts and times the calls of a store. */
@@ -68,14 +61,15 @@ export function withMetrics(store: ObjectStore, { clock }: { clock: Clock }): Me
       throw error;
     } finally {
       inFlight -= 1;
-      addLatency(count, clock.monotonicMs() - startMs);
+      count.requests += 1;
+      count.latency.add(clock.monotonicMs() - startMs);
     }
   });
   return {
     ...measured,
     snapshot: () => ({
       inFlight,
-      operations: structuredClone(counters),
+      operations: mapOperations(counters),
     }),
   };
 }
@@ -86,17 +80,16 @@ function noCounts(): Counters {
     errors: {},
     sentBytes: 0,
     receivedBytes: 0,
-    latencyTotalMs: 0,
-    latencyMaxMs: 0,
-    latencyCounts: new Array<number>(latencyBoundsMs.length + 1).fill(0),
+    latency: new DurationHistogram(),
   };
 }
 
-function addLatency(count: Counters, latencyMs: number): void {
-  count.requests += 1;
-  count.latencyTotalMs += latencyMs;
-  count.latencyMaxMs = Math.max(count.latencyMaxMs, latencyMs);
-  const found = latencyBoundsMs.findIndex((boundMs) => latencyMs <= boundMs);
-  const bucket = found === -1 ? latencyBoundsMs.length : found;
-  count.latencyCounts[bucket] = (count.latencyCounts[bucket] ?? 0) + 1;
+function mapOperations(
+  counters: Readonly<Record<Operation, Counters>>,
+): StoreMetrics['operations'] {
+  const read = Object.entries(counters).map(([operation, count]) => {
+    const { latency, errors, ...others } = count;
+    return [operation, { ...others, errors: { ...errors }, latency: latency.read() }] as const;
+  });
+  return Object.fromEntries(read) as Record<Operation, OperationMetrics>;
 }

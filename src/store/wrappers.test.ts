@@ -6,7 +6,7 @@ import { createMemoryStore } from './memory-store.ts';
 import { HastyClock } from './testing/hasty-clock.ts';
 import { withConcurrencyLimit } from './with-concurrency-limit.ts';
 import { type FaultPlan, withFaults } from './with-faults.ts';
-import { latencyBoundsMs, withMetrics } from './with-metrics.ts';
+import { withMetrics } from './with-metrics.ts';
 
 const limits = { reads: 2, writes: 1, registers: 1 };
 
@@ -98,10 +98,10 @@ describe('withMetrics', () => {
       requests: 3,
       receivedBytes: 19,
       errors: { 'not-found': 1 },
-      latencyTotalMs: 45,
-      latencyMaxMs: 15,
+      latency: { totalMs: 45, maximumMs: 15 },
     });
-    expect(operations.get.latencyCounts[latencyBoundsMs.indexOf(20)]).toBe(3);
+    const { boundsMs, counts } = operations.get.latency;
+    expect(counts[boundsMs.indexOf(25)]).toBe(3);
     expect(operations.swap).toMatchObject({ requests: 1, sentBytes: 7 });
     expect(operations.load).toMatchObject({ requests: 1, receivedBytes: 7 });
     expect(operations.list.requests).toBe(0);

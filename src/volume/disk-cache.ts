@@ -16,6 +16,7 @@ export class DiskCache {
   private next = 0;
   private writes = 0;
   hits = 0;
+  misses = 0;
 
   private constructor(file: LocalFile, slotCount: number) {
     this.file = file;
@@ -38,7 +39,10 @@ export class DiskCache {
   /** The stored bytes of a frame, or `undefined`. They are unverified. */
   async read(frame: number, storedBytes: number): Promise<Uint8Array | undefined> {
     const slot = this.slotOf.get(frame);
-    if (slot === undefined) return undefined;
+    if (slot === undefined) {
+      this.misses += 1;
+      return undefined;
+    }
     const bytes = new Uint8Array(storedBytes);
     try {
       await this.file.read(bytes, slot * frameBytes);

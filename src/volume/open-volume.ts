@@ -4,6 +4,7 @@ import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import { type StorageError, toStorageError } from '../base/errors.ts';
+import { blockBytes } from '../format/geometry.ts';
 import { epochOfSegment, type Manifest } from '../format/manifest.ts';
 import {
   loadStoredTail,
@@ -35,7 +36,8 @@ import { type LeaseWatch, type TakeOver, whenFree } from './take-over.ts';
 import { Uploader } from './uploader.ts';
 import { VolumeReader } from './volume-reader.ts';
 import { VolumeWriter } from './volume-writer.ts';
-import { Volume, type VolumeParts } from './volume.ts';
+import type { Attachment, VolumeParts } from './volume-parts.ts';
+import { Volume } from './volume.ts';
 
 export interface OpenVolumeOptions {
   readonly store: ObjectStore;
@@ -71,18 +73,19 @@ interface Attached {
 export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
   const volumeId = await findVolumeId(options.store, options.name);
   const directory = `volumes/${volumeId}`;
-  const startedMs = options.clock.monotonicMs();
   const taken = await take(options, volumeId, `${directory}/state.json`);
+  // Another's lease may have been watched for long; what is measured is the work.
+  const startedMs = options.clock.monotonicMs();
   const { ownership } = taken;
   try {
     const attached = await attach(options, taken, directory);
-    const volume = await serve(options, attached, directory);
+    const volume = await serve(options, attached, directory, startedMs);
+    const { attachment } = volume.statistics();
     options.log.info('volume attached', {
       volume: options.name,
       epoch: ownership.epoch,
-      storedTail: attached.tail.segments.length,
-      recoveredSegments: attached.recovered.segments.length,
-      tookMs: Math.round(options.clock.monotonicMs() - startedMs),
+      ...attachment,
+      tookMs: Math.round(attachment.tookMs),
     });
     return volume;
   } catch (error) {
@@ -149,6 +152,7 @@ async function serve(
   options: OpenVolumeOptions,
   attached: Attached,
   directory: string,
+  startedMs: number,
 ): Promise<Volume> {
   const { store, disk, settings } = options;
   const { ownership, tail, recovered } = attached;
@@ -158,7 +162,14 @@ async function serve(
   for (const segment of tail.segments) replay(map, segment.segment, segment.entries);
   for (const segment of recovered.segments) replay(map, segment.number, entriesOf(segment));
   const diskCache = await DiskCache.open(disk, `${directory}/cache`, settings.diskCacheBytes);
-  return assemble(options, attached, map, table, diskCache, directory);
+  const attachment: Attachment = {
+    tookMs: options.clock.monotonicMs() - startedMs,
+    storedTailSegments: tail.segments.length,
+    recoveredSegments: recovered.segments.length,
+    recoveredBytes:
+      recovered.segments.reduce((sum, { blockCount }) => sum + blockCount, 0) * blockBytes,
+  };
+  return assemble(options, { ...attached, attachment }, map, table, diskCache, directory);
 }
 
 /** Says whose volume this was, and what may be missing from it. */
@@ -199,7 +210,7 @@ function journalFiles(
 /** Makes the parts and connects what each tells the others. */
 function assemble(
   options: OpenVolumeOptions,
-  attached: Attached,
+  attached: Attached & { readonly attachment: Attachment },
   map: BlockMap,
   table: PageTable,
   diskCache: DiskCache | undefined,
@@ -287,7 +298,8 @@ function assemble(
     reader,
     writer,
     durability: settings.durability ?? durability,
-    writesAnswered: settings.writesAnswered,
+    attachment: attached.attachment,
+    settings,
   };
   const volume = new Volume(parts);
   ownership.whenLost((error) => volume.lose(error));

@@ -84,6 +84,11 @@ export class Uploader {
     });
   }
 
+  /** Segments that wait for their upload, and those whose upload is under way. */
+  get backlog(): { readonly waiting: number; readonly underWay: number } {
+    return { waiting: this.queue.length, underWay: this.active };
+  }
+
   private next(): void {
     while (this.active < this.context.settings.putConcurrency && this.stopped === undefined) {
       const segment = this.queue[0];

@@ -1,74 +1,11 @@
 import type { BlockDevice, Done, Extent, WriteOptions, ZeroOptions } from '../base/block-device.ts';
-import type { Clock } from '../base/clock.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
-import type { LocalDisk } from '../base/local-disk.ts';
-import type { Log } from '../base/log.ts';
 import { entryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
-import type { Durability } from '../format/manifest.ts';
 import { writeLocalState } from './attach.ts';
-import type { BlockCache } from './block-cache.ts';
-import type { BlockMap } from './block-map.ts';
-import type { Checkpointer } from './checkpointer.ts';
-import type { DiskCache } from './disk-cache.ts';
-import type { FrameReader } from './frame-reader.ts';
-import type { JournalFiles } from './journal-files.ts';
+import { statisticsOf, type VolumeStatistics } from './statistics.ts';
+import type { VolumeParts } from './volume-parts.ts';
 import type { Certainty } from './lease.ts';
-import type { Ownership } from './ownership.ts';
-import type { SegmentMemory } from './segment-memory.ts';
-import type { SegmentLog } from './segment-log.ts';
-import type { WritesAnswered } from './settings.ts';
-import type { Uploader } from './uploader.ts';
-import type { VolumeReader } from './volume-reader.ts';
-import type { VolumeWriter } from './volume-writer.ts';
-
-/** The parts of an attached volume, wired by `openVolume`. */
-export interface VolumeParts {
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly disk: LocalDisk;
-  readonly statePath: string;
-  readonly ownership: Ownership;
-  readonly map: BlockMap;
-  readonly memory: SegmentMemory;
-  readonly cache: BlockCache;
-  readonly diskCache: DiskCache | undefined;
-  readonly frames: FrameReader;
-  readonly files: JournalFiles;
-  readonly segments: SegmentLog;
-  readonly uploader: Uploader;
-  readonly checkpointer: Checkpointer;
-  readonly reader: VolumeReader;
-  readonly writer: VolumeWriter;
-  readonly durability: Durability;
-  readonly writesAnswered: WritesAnswered;
-}
-
-/** What an attached volume says of itself. Bytes and milliseconds. */
-export interface VolumeStatistics {
-  readonly epoch: number;
-  readonly durability: Durability;
-  /** Written and not yet in the store. */
-  readonly dirtyBytes: number;
-  /** Age of the oldest of that; 0 when nothing is dirty. */
-  readonly dirtyAgeMs: number;
-  readonly journalFiles: number;
-  readonly journalFilesMaximum: number;
-  readonly cacheBytes: number;
-  readonly cacheHits: number;
-  readonly cacheMisses: number;
-  readonly diskCacheHits: number;
-  readonly storeReads: number;
-  readonly mapBytes: number;
-  readonly uploadedSegments: number;
-  readonly uploadedBytes: number;
-  readonly checkpoints: number;
-  readonly syncs: number;
-  /** For how long, as far as is known now, nobody else can have the volume. */
-  readonly leaseRemainingMs: number;
-  /** Why the volume is no longer written, if it is not. */
-  readonly failure: string | undefined;
-}
 
 /** An attached volume. */
 export class Volume implements BlockDevice {
@@ -140,11 +77,8 @@ export class Volume implements BlockDevice {
     this.requireWritable();
     const certain = this.parts.ownership.lease.certain('unheard');
     const done = certain === undefined ? make() : certain.then(make);
-    const { writesAnswered } = this.parts;
-    if (!fua && writesAnswered === 'memory') return this.underWay(done);
-    const finish = (): Done =>
-      fua || writesAnswered === 'disk' ? this.flush() : this.parts.segments.journal.land();
-    return done === undefined ? finish() : this.underWay(done.then(finish));
+    if (!fua) return this.underWay(done);
+    return done === undefined ? this.flush() : this.underWay(done.then(() => this.flush()));
   }
 
   flush(): Done {
@@ -239,28 +173,10 @@ export class Volume implements BlockDevice {
   }
 
   statistics(): VolumeStatistics {
-    const { parts } = this;
-    const oldestMs = parts.segments.oldestDirtyMs;
-    return {
-      epoch: parts.ownership.epoch,
-      durability: parts.durability,
-      dirtyBytes: parts.segments.dirtyBytes,
-      dirtyAgeMs: oldestMs === undefined ? 0 : parts.clock.monotonicMs() - oldestMs,
-      journalFiles: parts.files.usedCount,
-      journalFilesMaximum: parts.files.capacity,
-      cacheBytes: parts.cache.memoryBytes + parts.memory.memoryBytes,
-      cacheHits: parts.cache.hits,
-      cacheMisses: parts.cache.misses,
-      diskCacheHits: parts.diskCache?.hits ?? 0,
-      storeReads: parts.frames.storeReads,
-      mapBytes: parts.map.memoryBytes,
-      uploadedSegments: parts.uploader.uploadedSegments,
-      uploadedBytes: parts.uploader.uploadedBytes,
-      checkpoints: parts.checkpointer.checkpointCount,
-      syncs: parts.segments.journal.syncCount,
-      leaseRemainingMs: parts.ownership.lease.remainingMs,
+    return statisticsOf(this.parts, {
+      held: this.gone === undefined,
       failure: (this.gone ?? this.unwritable)?.message,
-    };
+    });
   }
 
   /** Uploads everything, makes a checkpoint and gives the volume up. Requests must have ended. */

@@ -1,5 +1,7 @@
 import { expect, it } from 'vitest';
 import type { DaemonStatus } from '../../host/status.ts';
+import { systemClock } from '../../base/clock.ts';
+import { MeteredDevice } from '../../host/metered-device.ts';
 import { MemoryVolume } from '../../host/testing/memory-source.ts';
 import { renderStatus } from './status.ts';
 
@@ -10,6 +12,7 @@ const volume = {
   sizeBytes: 2 ** 40,
   readOnly: false,
   clients: 2,
+  requests: new MeteredDevice(new MemoryVolume('v', 4096), systemClock).statistics(),
 };
 const status: DaemonStatus = {
   version: '1.2.3',
@@ -20,6 +23,7 @@ const status: DaemonStatus = {
   residentBytes: 150 * 2 ** 20,
   loopDelay: { p50Ms: 0.1, p999Ms: 3.5, maxMs: 12 },
   stateDirectory: '/state',
+  metrics: undefined,
   listening: ['nbd://127.0.0.1:10809', 'nbd+unix:///s'],
   volumes: [volume, { ...volume, name: 'w', dirtyBytes: 0, failure: 'taken', cacheHits: 0 }],
   clients: [
@@ -33,6 +37,8 @@ const status: DaemonStatus = {
       errors: 1,
       bytesSent: 8 * 2 ** 20,
       bytesReceived: 0,
+      inFlight: 0,
+      operations: {},
     },
   ],
 };

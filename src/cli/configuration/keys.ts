@@ -1,4 +1,9 @@
 import { formatListenAddress, listenHint, parseListenAddress } from '../../host/listen-address.ts';
+import {
+  formatMetricsAddress,
+  metricsAddressHint,
+  parseMetricsAddress,
+} from '../../host/metrics-address.ts';
 import { defaultNbdLimits } from '../../nbd/limits.ts';
 import { defaultVolumeSettings } from '../../volume/settings.ts';
 import { boolean, choice, count, duration, type Kind, list, path, size, text } from './kinds.ts';
@@ -114,12 +119,6 @@ export const keys = {
     defaultVolumeSettings.journalBytes,
     'Local disk for data not yet in the store, for each attached volume',
   ),
-  'writes.answered': required<'memory' | 'journal' | 'disk'>(
-    'volume',
-    choice(['memory', 'journal', 'disk']),
-    defaultVolumeSettings.writesAnswered,
-    'What has a write when it is answered: with memory it is lost when the daemon is killed',
-  ),
   'upload.interval': required<number>(
     'volume',
     duration({ minimum: 10, maximum: 86_400_000 }),
@@ -191,6 +190,21 @@ export const keys = {
     size({ minimum: defaultNbdLimits.inFlightBytesPerConnection, maximum: tebibyte }),
     defaultNbdLimits.inFlightBytesTotal,
     'Memory for requests under way, over all NBD connections',
+  ),
+  'metrics.listen': optional<string>(
+    'daemon',
+    text('url', metricsAddressHint, (value) => {
+      const address = parseMetricsAddress(value);
+      return address === undefined ? undefined : formatMetricsAddress(address);
+    }),
+    'nowhere',
+    'Where /metrics, /healthz and /readyz are served over HTTP',
+  ),
+  'metrics.remote': required<boolean>(
+    'daemon',
+    boolean,
+    false,
+    'Whether metrics.listen may be an address that other machines reach',
   ),
   'log.level': required<'debug' | 'info' | 'warn' | 'error'>(
     'daemon',

@@ -74,7 +74,10 @@ export class TestMachine {
         this.#stores.set(request.url, store);
         // What one command leaves in a store is there for the next.
         const named = { ...store, url: request.url, close: () => Promise.resolve() };
-        const statistics = { requests: {}, errors: 0, bytesSent: 0, bytesReceived: 0 };
+        const statistics = {
+          ...{ requests: {}, errors: 0, bytesSent: 0, bytesReceived: 0 },
+          ...{ inFlight: 0, operations: {} },
+        };
         return Promise.resolve({ store: named, statistics: () => statistics });
       },
       createSource: ({ opened: { store } }) => {

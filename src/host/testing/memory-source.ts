@@ -1,3 +1,4 @@
+import { DurationHistogram } from '../../base/histogram.ts';
 import { StorageError } from '../../base/errors.ts';
 import type { TakeOver } from '../../volume/take-over.ts';
 import type {
@@ -56,12 +57,26 @@ export class MemoryVolume implements AttachedVolume {
       cacheHits: 3,
       cacheMisses: 1,
       diskCacheHits: 0,
+      diskCacheMisses: 0,
+      journalFileBytes: 4096,
+      uploadsWaiting: 0,
+      uploadsUnderWay: 0,
       storeReads: 1,
       mapBytes: 0,
       uploadedSegments: 0,
       uploadedBytes: 0,
       checkpoints: 0,
       syncs: 0,
+      syncTimes: new DurationHistogram().read(),
+      writtenBytes: 0,
+      leaseMs: 120_000,
+      attachment: {
+        tookMs: 0,
+        storedTailSegments: 0,
+        recoveredSegments: 0,
+        recoveredBytes: 0,
+      },
+      held: true,
       leaseRemainingMs: 100_000,
       failure: undefined,
     };
@@ -114,7 +129,14 @@ export class MemorySource implements VolumeSource {
   /** What a test does while a volume is attached. */
   beforeAttach: (name: string, options: AttachOptions) => Promise<void> = () => Promise.resolve();
   statistics(): ReturnType<VolumeSource['statistics']> {
-    return { requests: { get: 7 }, errors: 1, bytesSent: 0, bytesReceived: 42 };
+    return {
+      requests: { get: 7 },
+      errors: 1,
+      bytesSent: 0,
+      bytesReceived: 42,
+      inFlight: 0,
+      operations: {},
+    };
   }
   close(): Promise<void> {
     this.closed = true;

@@ -1,0 +1,184 @@
+import type { BlockDevice, Done, Extent, WriteOptions, ZeroOptions } from '../base/block-device.ts';
+import type { Clock } from '../base/clock.ts';
+import { type DurationCounts, DurationHistogram } from '../base/histogram.ts';
+
+export const deviceOperations = [
+  'read',
+  'write',
+  'zero',
+  'trim',
+  'flush',
+  'prefetch',
+  'status',
+] as const;
+export type DeviceOperation = (typeof deviceOperations)[number];
+
+/** What one kind of request to a device did. */
+export interface RequestStatistics {
+  readonly requests: number;
+  readonly errors: number;
+  readonly bytes: number;
+  /** Of the requests that have ended; one that memory answered counts as no time at all. */
+  readonly durations: DurationCounts;
+}
+
+export type DeviceStatistics = Readonly<Record<DeviceOperation, RequestStatistics>>;
+
+/** Counters of one kind of request. What memory answers at once costs a few additions, no clock. */
+class Meter {
+  requests = 0;
+  errors = 0;
+  bytes = 0;
+  readonly durations = new DurationHistogram();
+  private readonly clock: Clock;
+
+  constructor(clock: Clock) {
+    this.clock = clock;
+  }
+
+  begin(bytes: number): void {
+    this.requests += 1;
+    this.bytes += bytes;
+  }
+
+  failed(error: unknown): unknown {
+    this.errors += 1;
+    this.durations.addInstant();
+    return error;
+  }
+
+  end<T>(result: T): T {
+    if (result instanceof Promise) this.time(result);
+    else this.durations.addInstant();
+    return result;
+  }
+
+  /** Listens beside the caller, who gets the very promise that the device gave. */
+  private time(pending: Promise<unknown>): void {
+    const startMs = this.clock.monotonicMs();
+    pending.then(
+      () => this.durations.add(this.clock.monotonicMs() - startMs),
+      () => {
+        this.errors += 1;
+        this.durations.add(this.clock.monotonicMs() - startMs);
+      },
+    );
+  }
+
+  read(): RequestStatistics {
+    const { requests, errors, bytes } = this;
+    return { requests, errors, bytes, durations: this.durations.read() };
+  }
+}
+
+/** A device whose requests are counted, and timed where they wait. */
+export class MeteredDevice implements BlockDevice {
+  readonly preferredBlockBytes: number;
+  readonly device: BlockDevice;
+  private readonly meters: Readonly<Record<DeviceOperation, Meter>>;
+
+  constructor(device: BlockDevice, clock: Clock) {
+    this.device = device;
+    this.preferredBlockBytes = device.preferredBlockBytes;
+    this.meters = {
+      read: new Meter(clock),
+      write: new Meter(clock),
+      zero: new Meter(clock),
+      trim: new Meter(clock),
+      flush: new Meter(clock),
+      prefetch: new Meter(clock),
+      status: new Meter(clock),
+    };
+  }
+
+  get sizeBytes(): number {
+    return this.device.sizeBytes;
+  }
+
+  get readOnly(): boolean {
+    return this.device.readOnly;
+  }
+
+  read(offset: number, into: Uint8Array): Done {
+    const meter = this.meters.read;
+    meter.begin(into.byteLength);
+    try {
+      return meter.end(this.device.read(offset, into));
+    } catch (error) {
+      throw meter.failed(error);
+    }
+  }
+
+  write(offset: number, from: Uint8Array, options: WriteOptions): Done {
+    const meter = this.meters.write;
+    meter.begin(from.byteLength);
+    try {
+      return meter.end(this.device.write(offset, from, options));
+    } catch (error) {
+      throw meter.failed(error);
+    }
+  }
+
+  zero(offset: number, lengthBytes: number, options: ZeroOptions): Done {
+    const meter = this.meters.zero;
+    meter.begin(lengthBytes);
+    try {
+      return meter.end(this.device.zero(offset, lengthBytes, options));
+    } catch (error) {
+      throw meter.failed(error);
+    }
+  }
+
+  trim(offset: number, lengthBytes: number, options: WriteOptions): Done {
+    const meter = this.meters.trim;
+    meter.begin(lengthBytes);
+    try {
+      return meter.end(this.device.trim(offset, lengthBytes, options));
+    } catch (error) {
+      throw meter.failed(error);
+    }
+  }
+
+  flush(): Done {
+    const meter = this.meters.flush;
+    meter.begin(0);
+    try {
+      return meter.end(this.device.flush());
+    } catch (error) {
+      throw meter.failed(error);
+    }
+  }
+
+  prefetch(offset: number, lengthBytes: number): Done {
+    const meter = this.meters.prefetch;
+    meter.begin(lengthBytes);
+    try {
+      return meter.end(this.device.prefetch(offset, lengthBytes));
+    } catch (error) {
+      throw meter.failed(error);
+    }
+  }
+
+  status(offset: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> | Extent[] {
+    const meter = this.meters.status;
+    meter.begin(lengthBytes);
+    try {
+      return meter.end(this.device.status(offset, lengthBytes, maxExtents));
+    } catch (error) {
+      throw meter.failed(error);
+    }
+  }
+
+  statistics(): DeviceStatistics {
+    const { read, write, zero, trim, flush, prefetch, status } = this.meters;
+    return {
+      read: read.read(),
+      write: write.read(),
+      zero: zero.read(),
+      trim: trim.read(),
+      flush: flush.read(),
+      prefetch: prefetch.read(),
+      status: status.read(),
+    };
+  }
+}

@@ -1,0 +1,212 @@
+import { deviceOperations, type RequestStatistics } from './metered-device.ts';
+import { Exposition, type Labels } from './exposition.ts';
+import type { DaemonStatus, StoreStatus, VolumeStatus } from './status.ts';
+
+/** The daemon's status as metrics. Names are in seconds and bytes, as Prometheus has them. */
+export function renderMetrics(status: DaemonStatus): string {
+  const to = new Exposition();
+  ofProcess(to, status);
+  ofVolumes(to, status.volumes);
+  ofRequests(to, status.volumes);
+  ofStores(to, status.stores);
+  return to.text;
+}
+
+function ofProcess(to: Exposition, status: DaemonStatus): void {
+  const { version, uptimeMs, residentBytes, loopDelay, clients, stopping } = status;
+  const one = (value: number): [Labels, number][] => [[{}, value]];
+  to.gauge('elasticdrive_build_info', 'The version that runs; always 1.', [
+    [{ version, node: process.version }, 1],
+  ]);
+  to.gauge('elasticdrive_uptime_seconds', 'Since the daemon was started.', one(uptimeMs / 1000));
+  to.gauge(
+    'elasticdrive_resident_memory_bytes',
+    'Memory that the process occupies.',
+    one(residentBytes),
+  );
+  to.gauge('elasticdrive_stopping', 'Whether the daemon is stopping.', one(Number(stopping)));
+  to.gauge(
+    'elasticdrive_event_loop_delay_p50_seconds',
+    'How late the event loop runs what is due, in half of the cases.',
+    one(loopDelay.p50Ms / 1000),
+  );
+  to.gauge(
+    'elasticdrive_event_loop_delay_p999_seconds',
+    'How late the event loop runs what is due at most, in 99.9% of the cases.',
+    one(loopDelay.p999Ms / 1000),
+  );
+  to.gauge(
+    'elasticdrive_event_loop_delay_max_seconds',
+    'How late the event loop ever ran what was due.',
+    one(loopDelay.maxMs / 1000),
+  );
+  to.gauge('elasticdrive_nbd_clients', 'Clients that are connected.', one(clients.length));
+}
+
+type OfVolume = (volume: VolumeStatus) => number;
+
+/** Gauges of a volume: name, help, value. */
+const volumeGauges: readonly (readonly [string, string, OfVolume])[] = [
+  ['size_bytes', 'Size of the volume.', (v) => v.sizeBytes],
+  ['clients', 'Clients that use the volume.', (v) => v.clients],
+  ['dirty_bytes', 'Written and not yet in the store.', (v) => v.dirtyBytes],
+  ['dirty_age_seconds', 'Age of the oldest of that; 0 for none.', (v) => v.dirtyAgeMs / 1000],
+  ['journal_used_bytes', 'Journal in use.', (v) => v.journalFiles * v.journalFileBytes],
+  [
+    'journal_capacity_bytes',
+    'Most that the journal may take; writes wait when it is used up.',
+    (v) => v.journalFilesMaximum * v.journalFileBytes,
+  ],
+  ['uploads_waiting', 'Segments that wait for their upload.', (v) => v.uploadsWaiting],
+  ['uploads_under_way', 'Segments whose upload is under way.', (v) => v.uploadsUnderWay],
+  ['cache_memory_bytes', 'Memory that holds data.', (v) => v.cacheBytes],
+  ['map_memory_bytes', 'Memory that holds the map.', (v) => v.mapBytes],
+  ['held', 'Whether this daemon has the volume: 0 when another took it.', (v) => Number(v.held)],
+  [
+    'writable',
+    'Whether the volume takes writes.',
+    (v) => Number(v.failure === undefined && !v.readOnly),
+  ],
+  ['epoch', 'Number of the tenure.', (v) => v.epoch],
+  [
+    'lease_remaining_seconds',
+    'For how long, as far as is known, nobody else can have the volume.',
+    (v) => Math.max(0, v.leaseRemainingMs) / 1000,
+  ],
+  ['lease_seconds', 'How long a lease runs that is not renewed.', (v) => v.leaseMs / 1000],
+  [
+    'attach_duration_seconds',
+    'How long it took to attach the volume, with what had to be recovered.',
+    (v) => v.attachment.tookMs / 1000,
+  ],
+  [
+    'attach_recovered_bytes',
+    'Data that was found in the journal alone when it was attached.',
+    (v) => v.attachment.recoveredBytes,
+  ],
+  [
+    'attach_stored_tail_segments',
+    'Segments after the checkpoint that were read when it was attached.',
+    (v) => v.attachment.storedTailSegments,
+  ],
+];
+
+const volumeCounters: readonly (readonly [string, string, OfVolume])[] = [
+  ['written_bytes_total', 'Appended to the log.', (v) => v.writtenBytes],
+  ['uploaded_segments_total', 'Segments put into the store.', (v) => v.uploadedSegments],
+  ['uploaded_bytes_total', 'Bytes of these as stored.', (v) => v.uploadedBytes],
+  ['checkpoints_total', 'Checkpoints made.', (v) => v.checkpoints],
+  ['store_reads_total', 'Ranges of objects fetched for reading.', (v) => v.storeReads],
+];
+
+function ofVolumes(to: Exposition, volumes: readonly VolumeStatus[]): void {
+  const each = (value: OfVolume): [Labels, number][] =>
+    volumes.map((volume) => [{ volume: volume.name }, value(volume)]);
+  for (const [name, help, value] of volumeGauges) {
+    to.gauge(`elasticdrive_volume_${name}`, help, each(value));
+  }
+  for (const [name, help, value] of volumeCounters) {
+    to.counter(`elasticdrive_volume_${name}`, help, each(value));
+  }
+  const tiers = (of: (volume: VolumeStatus) => readonly [number, number]): [Labels, number][] =>
+    volumes.flatMap((volume): [Labels, number][] => {
+      const [memory, disk] = of(volume);
+      return [
+        [{ volume: volume.name, tier: 'memory' }, memory],
+        [{ volume: volume.name, tier: 'disk' }, disk],
+      ];
+    });
+  to.counter(
+    'elasticdrive_volume_cache_hits_total',
+    'Blocks found in memory, and frames found in the disk cache.',
+    tiers((volume) => [volume.cacheHits, volume.diskCacheHits]),
+  );
+  to.counter(
+    'elasticdrive_volume_cache_misses_total',
+    'Blocks not found in memory, and frames not found in the disk cache.',
+    tiers((volume) => [volume.cacheMisses, volume.diskCacheMisses]),
+  );
+  to.durations(
+    'elasticdrive_volume_journal_sync_duration_seconds',
+    'How long the local disk took to make the journal durable.',
+    volumes.map((volume) => [{ volume: volume.name }, volume.syncTimes]),
+  );
+}
+
+function ofRequests(to: Exposition, volumes: readonly VolumeStatus[]): void {
+  const each = <T>(value: (request: RequestStatistics) => T): [Labels, T][] =>
+    volumes.flatMap((volume) =>
+      deviceOperations.map((operation): [Labels, T] => [
+        { volume: volume.name, operation },
+        value(volume.requests[operation]),
+      ]),
+    );
+  to.counter(
+    'elasticdrive_nbd_requests_total',
+    'Requests of clients.',
+    each(({ requests }) => requests),
+  );
+  to.counter(
+    'elasticdrive_nbd_request_errors_total',
+    'Requests of clients that failed.',
+    each(({ errors }) => errors),
+  );
+  to.counter(
+    'elasticdrive_nbd_request_bytes_total',
+    'Length of the requests of clients.',
+    each(({ bytes }) => bytes),
+  );
+  to.durations(
+    'elasticdrive_nbd_request_duration_seconds',
+    'How long the requests of clients took; what memory answers at once counts as 0.',
+    each(({ durations }) => durations),
+  );
+}
+
+function ofStores(to: Exposition, stores: readonly StoreStatus[]): void {
+  type Measured = StoreStatus['operations'][string];
+  const each = <T>(value: (measured: Measured) => T): [Labels, T][] =>
+    stores.flatMap(({ url, operations }) =>
+      Object.entries(operations).map(([operation, measured]): [Labels, T] => [
+        { store: url, operation },
+        value(measured),
+      ]),
+    );
+  to.gauge(
+    'elasticdrive_store_requests_in_flight',
+    'Requests to the store that are under way.',
+    stores.map(({ url, inFlight }) => [{ store: url }, inFlight]),
+  );
+  to.counter(
+    'elasticdrive_store_requests_total',
+    'Requests to the store that have ended; a repetition is one of its own.',
+    each(({ requests }) => requests),
+  );
+  to.counter(
+    'elasticdrive_store_request_errors_total',
+    'Requests to the store that failed, by what the failure was.',
+    stores.flatMap(({ url, operations }) =>
+      Object.entries(operations).flatMap(([operation, { errors }]) =>
+        Object.entries(errors).map(([code, count]): [Labels, number] => [
+          { store: url, operation, code },
+          count,
+        ]),
+      ),
+    ),
+  );
+  to.counter(
+    'elasticdrive_store_sent_bytes_total',
+    'Data sent to the store.',
+    each(({ sentBytes }) => sentBytes),
+  );
+  to.counter(
+    'elasticdrive_store_received_bytes_total',
+    'Data received from the store.',
+    each(({ receivedBytes }) => receivedBytes),
+  );
+  to.durations(
+    'elasticdrive_store_request_duration_seconds',
+    'How long the requests to the store took.',
+    each(({ latency }) => latency),
+  );
+}

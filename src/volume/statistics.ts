@@ -1,0 +1,81 @@
+import type { DurationCounts } from '../base/histogram.ts';
+import { journalFileBytes } from '../format/journal-file.ts';
+import type { Durability } from '../format/manifest.ts';
+import type { Attachment, VolumeParts } from './volume-parts.ts';
+
+/** What an attached volume says of itself. Bytes and milliseconds. */
+export interface VolumeStatistics {
+  readonly epoch: number;
+  readonly durability: Durability;
+  /** Written and not yet in the store. */
+  readonly dirtyBytes: number;
+  /** Age of the oldest of that; 0 when nothing is dirty. */
+  readonly dirtyAgeMs: number;
+  readonly journalFiles: number;
+  readonly journalFilesMaximum: number;
+  readonly journalFileBytes: number;
+  readonly cacheBytes: number;
+  readonly cacheHits: number;
+  readonly cacheMisses: number;
+  readonly diskCacheHits: number;
+  readonly diskCacheMisses: number;
+  readonly storeReads: number;
+  readonly mapBytes: number;
+  /** Segments that wait for their upload, and those whose upload is under way. */
+  readonly uploadsWaiting: number;
+  readonly uploadsUnderWay: number;
+  readonly uploadedSegments: number;
+  readonly uploadedBytes: number;
+  readonly checkpoints: number;
+  readonly syncs: number;
+  /** How long the local disk took for each of them. */
+  readonly syncTimes: DurationCounts;
+  /** Ever written since it was attached. */
+  readonly writtenBytes: number;
+  /** For how long, as far as is known now, nobody else can have the volume; and how long at most. */
+  readonly leaseRemainingMs: number;
+  readonly leaseMs: number;
+  readonly attachment: Attachment;
+  /** Whether it still answers: no other host has taken it. */
+  readonly held: boolean;
+  /** Why the volume is no longer written, if it is not. */
+  readonly failure: string | undefined;
+}
+
+export function statisticsOf(
+  parts: VolumeParts,
+  { held, failure }: Pick<VolumeStatistics, 'held' | 'failure'>,
+): VolumeStatistics {
+  const { ownership, segments, files, uploader, diskCache } = parts;
+  const oldestMs = segments.oldestDirtyMs;
+  const { waiting, underWay } = uploader.backlog;
+  return {
+    epoch: ownership.epoch,
+    durability: parts.durability,
+    dirtyBytes: segments.dirtyBytes,
+    dirtyAgeMs: oldestMs === undefined ? 0 : parts.clock.monotonicMs() - oldestMs,
+    journalFiles: files.usedCount,
+    journalFilesMaximum: files.capacity,
+    journalFileBytes,
+    cacheBytes: parts.cache.memoryBytes + parts.memory.memoryBytes,
+    cacheHits: parts.cache.hits,
+    cacheMisses: parts.cache.misses,
+    diskCacheHits: diskCache?.hits ?? 0,
+    diskCacheMisses: diskCache?.misses ?? 0,
+    storeReads: parts.frames.storeReads,
+    mapBytes: parts.map.memoryBytes,
+    uploadsWaiting: waiting,
+    uploadsUnderWay: underWay,
+    uploadedSegments: uploader.uploadedSegments,
+    uploadedBytes: uploader.uploadedBytes,
+    checkpoints: parts.checkpointer.checkpointCount,
+    syncs: segments.journal.syncCount,
+    syncTimes: segments.journal.syncTimes.read(),
+    writtenBytes: segments.writtenBytes,
+    leaseRemainingMs: ownership.lease.remainingMs,
+    leaseMs: parts.settings.leaseMs,
+    attachment: parts.attachment,
+    held,
+    failure,
+  };
+}
