@@ -20,6 +20,8 @@ export interface LocalDisk {
 export interface LocalFile {
   /** Writes the parts one after the other at `position`; in the file, but not yet durable. */
   write(parts: readonly Uint8Array[], position: number): Promise<void>;
+  /** As `write`, but done when it returns: for a few bytes, which the kernel takes into its cache. */
+  writeHere(bytes: Uint8Array, position: number): void;
   /** As `write`, and these bytes (no others) are durable when it resolves: one trip, not two. */
   writeDurably(parts: readonly Uint8Array[], position: number): Promise<void>;
   /** Fills `into` from `position`; a shorter file is an error `local-io`. */

@@ -102,5 +102,6 @@ function volumeSettings(settings: Settings): VolumeSettings {
     readaheadBytes: settings['read.ahead'],
     leaseMs: settings['lease.time'],
     durability: settings.durability,
+    writesAnswered: settings['writes.answered'],
   };
 }

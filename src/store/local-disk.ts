@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { constants, writeSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { StorageError } from '../base/errors.ts';
@@ -47,6 +47,17 @@ class NodeFile implements LocalFile {
 
   write(parts: readonly Uint8Array[], position: number): Promise<void> {
     return this.writeBy(this.handle, parts, position);
+  }
+
+  writeHere(bytes: Uint8Array, position: number): void {
+    try {
+      let done = 0;
+      while (done < bytes.byteLength) {
+        done += writeSync(this.handle.fd, bytes, done, bytes.byteLength - done, position + done);
+      }
+    } catch (error) {
+      throw localError(error, this.path);
+    }
   }
 
   async writeDurably(parts: readonly Uint8Array[], position: number): Promise<void> {

@@ -80,10 +80,11 @@ export class JournalFiles {
   prepare(): void {
     if (this.making !== undefined || this.free.length > 0) return;
     if (this.madeCount >= this.maximumCount) return;
+    // What kept the last one from being made may be over: nobody is told of it any more.
+    this.failure = undefined;
     this.making = this.make().then(
       (file) => {
         this.making = undefined;
-        this.failure = undefined;
         this.madeCount += 1;
         this.free.push(file);
         this.wake();

@@ -3,32 +3,43 @@ import type { Clock } from '../base/clock.ts';
 import { StorageError, toStorageError } from '../base/errors.ts';
 import { DurationHistogram } from '../base/histogram.ts';
 import { journalBlockPosition, journalRecordsOffset, recordBytes } from '../format/journal-file.ts';
-import type { SegmentBuffer } from './segment-buffer.ts';
+import type { JournalBatch, SegmentBuffer } from './segment-buffer.ts';
 import type { VolumeSettings } from './settings.ts';
 
-interface FlushWaiter {
+interface Waiter {
   readonly segment: SegmentBuffer;
   readonly entryCount: number;
   readonly resolve: () => void;
   readonly reject: (error: StorageError) => void;
 }
 
+/** Above this, a thread of the pool writes what writers wait for; below, handing over costs more. */
+const writeHereBytes = 64 * 1024;
+
 /**
  * Writes segments to their journal files, in order, one batch at a time, and syncs when a flush
- * waits. However many flushes wait, they share one sync: that is the group commit.
+ * waits. However many flushes wait, they share one sync: that is the group commit. Writes that wait
+ * until the file has them are grouped too: those of one received chunk share one.
  */
 export class Journal {
   private readonly clock: Clock;
   private readonly settings: VolumeSettings;
   /** Segments that are not wholly in their files, or not wholly synced; oldest first. */
   private readonly pending: SegmentBuffer[] = [];
-  private readonly waiters: FlushWaiter[] = [];
+  private readonly waiters: Waiter[] = [];
   private readonly onJournaled: (segment: SegmentBuffer) => void;
   private readonly onFailure: (error: StorageError) => void;
+  /** Those that wait for the file, not for the disk below it. */
+  private readonly landers: Waiter[] = [];
+  private landing: Promise<void> | undefined;
   private running = false;
+  /** A batch is on its way to the file; `running` says it of a sync too. */
+  private writing = false;
   private cancelTimer: (() => void) | undefined;
   private unwrittenBytes = 0;
   private failure: StorageError | undefined;
+  /** Writing has failed, and nothing more is written. */
+  private broken = false;
   private readonly idleWaiters: (() => void)[] = [];
   private readonly journaledWaiters: (() => void)[] = [];
   /** How long the disk took for each sync, and for each batch that was written durably. */
@@ -57,7 +68,8 @@ export class Journal {
     this.unwrittenBytes += lengthBytes;
     if (this.running) return;
     if (this.unwrittenBytes >= this.settings.journalBatchBytes) this.start();
-    else this.cancelTimer ??= this.clock.after(this.settings.journalDelayMs, () => this.start());
+    else if (this.settings.writesAnswered === 'memory')
+      this.cancelTimer ??= this.clock.after(this.settings.journalDelayMs, () => this.start());
   }
 
   /** A segment was sealed: what it still has goes to its file now. */
@@ -81,6 +93,62 @@ export class Journal {
     });
   }
 
+  /**
+   * Done when the files have all that was appended: the end of this process does not lose it. All
+   * who ask before the caller lets go of the processor share one write.
+   */
+  land(): Promise<void> {
+    if (this.failure !== undefined) throw this.failure;
+    this.landing ??= this.landSoon();
+    return this.landing;
+  }
+
+  private async landSoon(): Promise<void> {
+    await Promise.resolve();
+    this.landing = undefined;
+    await new Promise<void>((resolve, reject) => this.landNow(resolve, reject));
+  }
+
+  private landNow(resolve: () => void, reject: (error: StorageError) => void): void {
+    if (this.failure !== undefined) {
+      reject(this.failure);
+      return;
+    }
+    const segment = this.pending.at(-1);
+    if (segment === undefined || this.pending.every((each) => each.isJournaled)) {
+      resolve();
+    } else if (this.writing || this.unwrittenBytes > writeHereBytes) {
+      this.landers.push({ segment, entryCount: segment.entryCount, resolve, reject });
+      this.start();
+    } else {
+      try {
+        this.writeHere();
+        resolve();
+      } catch (error) {
+        const failure = toStorageError(error);
+        this.fail(failure);
+        reject(failure);
+      }
+    }
+  }
+
+  /** Writes what is new without a turn of the event loop. A sync that is under way is not for it. */
+  private writeHere(): void {
+    this.cancelTimer?.();
+    this.cancelTimer = undefined;
+    this.unwrittenBytes = 0;
+    for (const segment of [...this.pending]) {
+      const isFirst = segment.journaledEntries === 0;
+      const batch = segment.nextBatch();
+      if (batch === undefined) continue;
+      for (const { bytes, position } of partsOf(segment, batch, isFirst)) {
+        segment.file.file.writeHere(bytes, position);
+      }
+      segment.markJournaled(batch);
+      if (segment.sealed) this.journaled(segment);
+    }
+  }
+
   /** Resolves when a sealed segment has come to be wholly in its file, or writing has failed. */
   whenJournaled(): Promise<void> {
     if (this.failure !== undefined) throw this.failure;
@@ -100,8 +168,12 @@ export class Journal {
         this.cancelTimer?.();
         this.cancelTimer = undefined;
         this.unwrittenBytes = 0;
+        this.writing = true;
         await this.writeBatches();
+        this.writing = false;
+        this.answerLanded();
         await this.syncForWaiters();
+        if (this.broken) return;
       } while (this.isUrgent());
       this.running = false;
       if (this.unwrittenBytes > 0) this.appended(0);
@@ -115,6 +187,7 @@ export class Journal {
   private isUrgent(): boolean {
     return (
       this.waiters.length > 0 ||
+      this.landers.length > 0 ||
       this.unwrittenBytes >= this.settings.journalBatchBytes ||
       this.pending.some((segment) => segment.sealed && !segment.isJournaled)
     );
@@ -135,14 +208,9 @@ export class Journal {
     if (batch === undefined) return;
     const { file } = segment.file;
     const durably = this.isWorthWritingDurably();
-    const write = (bytes: Uint8Array, position: number): Promise<void> =>
-      durably ? file.writeDurably([bytes], position) : file.write([bytes], position);
-    const recordsAt = journalRecordsOffset + batch.recordsPosition * recordBytes;
-    const writes = [write(batch.records, recordsAt)];
-    if (isFirst) writes.push(write(segment.encodedHeader(), 0));
-    if (batch.data.byteLength > 0) {
-      writes.push(write(batch.data, journalBlockPosition(batch.firstIndex)));
-    }
+    const writes = partsOf(segment, batch, isFirst).map(({ bytes, position }) =>
+      durably ? file.writeDurably([bytes], position) : file.write([bytes], position),
+    );
     const startMs = durably ? this.clock.monotonicMs() : 0;
     await Promise.all(writes);
     segment.markJournaled(batch);
@@ -200,15 +268,12 @@ export class Journal {
   }
 
   private answerWaiters(): void {
-    const oldest = this.pending[0];
-    const stillWaiting: FlushWaiter[] = [];
-    for (const waiter of this.waiters.splice(0)) {
-      const beyond = oldest === undefined || waiter.segment.number < oldest.number;
-      const within = waiter.segment === oldest && oldest.syncedEntries >= waiter.entryCount;
-      if (beyond || within) waiter.resolve();
-      else stillWaiting.push(waiter);
-    }
-    this.waiters.push(...stillWaiting);
+    answer(this.waiters, this.pending[0], (segment) => segment.syncedEntries);
+  }
+
+  private answerLanded(): void {
+    const oldest = this.pending.find((segment) => !segment.isJournaled);
+    answer(this.landers, oldest, (segment) => segment.journaledEntries);
   }
 
   /**
@@ -224,9 +289,13 @@ export class Journal {
   }
 
   private fail(error: StorageError): void {
+    if (this.broken) return;
+    this.broken = true;
     this.running = false;
-    this.failure = error;
+    this.writing = false;
+    this.failure ??= error;
     for (const waiter of this.waiters.splice(0)) waiter.reject(error);
+    for (const waiter of this.landers.splice(0)) waiter.reject(error);
     for (const resolve of this.idleWaiters.splice(0)) resolve();
     for (const wake of this.journaledWaiters.splice(0)) wake();
     this.onFailure(error);
@@ -238,5 +307,36 @@ export class Journal {
     this.cancelTimer = undefined;
     this.failure ??= new StorageError('shutting-down', 'The volume is being closed.');
     if (this.running) await new Promise<void>((resolve) => this.idleWaiters.push(resolve));
+  }
+}
+
+interface Part {
+  readonly bytes: Uint8Array;
+  readonly position: number;
+}
+
+/** Where the parts of a batch go in the segment's file; with the first one goes the header. */
+function partsOf(segment: SegmentBuffer, batch: JournalBatch, isFirst: boolean): Part[] {
+  const parts = [
+    { bytes: batch.records, position: journalRecordsOffset + batch.recordsPosition * recordBytes },
+  ];
+  if (isFirst) parts.push({ bytes: segment.encodedHeader(), position: 0 });
+  if (batch.data.byteLength > 0) {
+    parts.push({ bytes: batch.data, position: journalBlockPosition(batch.firstIndex) });
+  }
+  return parts;
+}
+
+/** Answers those who need nothing of `oldest`, the first that is not done, or no more than it has. */
+function answer(
+  waiters: Waiter[],
+  oldest: SegmentBuffer | undefined,
+  doneEntries: (segment: SegmentBuffer) => number,
+): void {
+  for (const waiter of waiters.splice(0)) {
+    const beyond = oldest === undefined || waiter.segment.number < oldest.number;
+    const within = waiter.segment === oldest && doneEntries(oldest) >= waiter.entryCount;
+    if (beyond || within) waiter.resolve();
+    else waiters.push(waiter);
   }
 }

@@ -135,7 +135,6 @@ export class SegmentLog {
       await this.journal.whenJournaled();
       return;
     }
-    if (files.failure !== undefined && files.usedCount === 0) throw files.failure;
     await files.whenChanged();
     if (files.failure !== undefined && files.usedCount === 0) throw files.failure;
   }

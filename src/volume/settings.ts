@@ -1,5 +1,11 @@
 import type { Durability } from '../format/manifest.ts';
 
+/**
+ * What has a write when it is answered. `memory`: it is lost with this process. `journal`: the
+ * journal's file has it, so it outlives the process. `disk`: it is durable, as after a flush.
+ */
+export type WritesAnswered = 'memory' | 'journal' | 'disk';
+
 /** The limits and choices of an attached volume. Bytes and milliseconds, as the names say. */
 export interface VolumeSettings {
   /** RAM for blocks that were read or written lately. */
@@ -18,7 +24,7 @@ export interface VolumeSettings {
   readonly getConcurrency: number;
   /** How far ahead of a sequential reader the store is read; 0 for not at all. */
   readonly readaheadBytes: number;
-  /** How long written data may wait before it goes to the journal file, where no flush asks. */
+  /** How long data may wait before it goes to the journal file, where no flush or write asks. */
   readonly journalDelayMs: number;
   /** Bytes that go to the journal file without waiting for that. */
   readonly journalBatchBytes: number;
@@ -35,6 +41,7 @@ export interface VolumeSettings {
   readonly retryMaximumMs: number;
   /** Overrides what the manifest says. */
   readonly durability: Durability | undefined;
+  readonly writesAnswered: WritesAnswered;
 }
 
 const mebibyte = 2 ** 20;
@@ -57,4 +64,5 @@ export const defaultVolumeSettings: VolumeSettings = {
   retryMinimumMs: 200,
   retryMaximumMs: 10_000,
   durability: undefined,
+  writesAnswered: 'journal',
 };

@@ -77,8 +77,13 @@ export class Volume implements BlockDevice {
     this.requireWritable();
     const certain = this.parts.ownership.lease.certain('unheard');
     const done = certain === undefined ? make() : certain.then(make);
-    if (!fua) return this.underWay(done);
-    return done === undefined ? this.flush() : this.underWay(done.then(() => this.flush()));
+    const {
+      settings: { writesAnswered },
+    } = this.parts;
+    if (!fua && writesAnswered === 'memory') return this.underWay(done);
+    const finish = (): Done =>
+      fua || writesAnswered === 'disk' ? this.flush() : this.parts.segments.journal.land();
+    return done === undefined ? finish() : this.underWay(done.then(finish));
   }
 
   flush(): Done {

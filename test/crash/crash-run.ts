@@ -158,9 +158,7 @@ export class CrashRun {
         throw new Violation(`the volume cannot be opened: ${String(error)}`);
       },
     );
-    const image = new Uint8Array(volumeBytes);
-    const step = 2 ** 20;
-    for (let at = 0; at < volumeBytes; at += step) image.set(await client.read(at, step), at);
+    const image = await client.readAll();
     client.destroy();
     this.#mustTake = false;
     this.tally.blocksLost += this.#history.verify(image, promised);

@@ -15,6 +15,7 @@ export interface LoadShape {
 
 export interface LoadCounts {
   requests: number;
+  answered: number;
   flushes: number;
 }
 
@@ -22,7 +23,7 @@ export class Load {
   readonly #history: History;
   readonly #random: Random;
   readonly #shape: LoadShape;
-  readonly counts: LoadCounts = { requests: 0, flushes: 0 };
+  readonly counts: LoadCounts = { requests: 0, answered: 0, flushes: 0 };
   #stopping = false;
 
   constructor(history: History, random: Random, shape: LoadShape) {
@@ -36,8 +37,10 @@ export class Load {
     const { clients, depth } = this.#shape;
     const each = async (): Promise<void> => {
       const client = await NbdClient.connect(address, exportName);
-      await Promise.all(Array.from({ length: depth }, () => this.#work(client)));
+      const workers = Array.from({ length: depth }, () => this.#work(client));
+      const ends = await Promise.allSettled(workers);
       client.destroy();
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
     };
     const ends = await Promise.allSettled(Array.from({ length: clients }, each));
     for (const end of ends) {
@@ -56,6 +59,7 @@ export class Load {
       if (dice < this.#shape.flushShare) await this.#flush(client);
       else if (dice > 0.97) await this.#zero(client, dice > 0.985);
       else await this.#write(client);
+      this.counts.answered += 1;
     }
   }
 

@@ -122,11 +122,20 @@ export class Daemon implements AsyncDisposable {
     return this.#server.log;
   }
 
+  /** Runs a command that asks this daemon. */
+  command(...args: readonly string[]): Promise<ProgramResult> {
+    const socket = join(this.#options.directory, 'state', 'control.sock');
+    return run(process.execPath, [command, ...args, '--control-socket', socket]);
+  }
+
+  /** Waits until `ready` gives a value; fails, with all the daemon said, when it ends or never does. */
+  until<T>(ready: () => Promise<T | undefined> | T | undefined): Promise<T> {
+    return this.#server.until(ready);
+  }
+
   /** What `elasticdrive status --json` says. */
   async status(): Promise<unknown> {
-    const socket = join(this.#options.directory, 'state', 'control.sock');
-    const args = ['status', '--json', '--control-socket', socket];
-    const { stdout } = await run(process.execPath, [command, ...args]);
+    const { stdout } = await this.command('status', '--json');
     return JSON.parse(stdout);
   }
 

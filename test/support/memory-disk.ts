@@ -105,9 +105,12 @@ export class MemoryDisk implements LocalDisk {
 
   private handle(file: MemoryFile, path: string): LocalFile {
     const born = this.life;
+    const requireAlive = (): void => {
+      if (this.life !== born) throw new StorageError('local-io', `${path} is gone with its host.`);
+    };
     const alive = async (): Promise<void> => {
       await Promise.resolve();
-      if (this.life !== born) throw new StorageError('local-io', `${path} is gone with its host.`);
+      requireAlive();
     };
     return {
       write: async (parts, position) => {
@@ -117,6 +120,10 @@ export class MemoryDisk implements LocalDisk {
           file.write(at, part);
           at += part.byteLength;
         }
+      },
+      writeHere: (bytes, position) => {
+        requireAlive();
+        file.write(position, bytes);
       },
       writeDurably: async (parts, position) => {
         await alive();

@@ -89,6 +89,16 @@ export class NbdClient {
     return into;
   }
 
+  /** All of the export. */
+  async readAll(): Promise<Uint8Array> {
+    const image = new Uint8Array(this.sizeBytes);
+    const step = 2 ** 20;
+    for (let at = 0; at < image.length; at += step) {
+      image.set(await this.read(at, Math.min(step, image.length - at)), at);
+    }
+    return image;
+  }
+
   write(offset: number, data: Uint8Array, fua = false): Promise<void> {
     const flags = fua ? commandFlag.fua : 0;
     return this.#request(command.write, flags, offset, data.byteLength, data);

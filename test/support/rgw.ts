@@ -17,6 +17,9 @@ export interface Rgw extends AsyncDisposable {
   /** Stops the gateway's process as it is: connections stay open and nothing is answered. */
   pause(): void;
   resume(): void;
+  /** Ends the gateway's process: connections are refused until it is started again. */
+  stopGateway(): Promise<void>;
+  startGateway(): Promise<void>;
   /** Stops all processes and removes their directory. */
   stop(): Promise<void>;
 }
@@ -93,15 +96,17 @@ class Cluster {
     await this.#startMonitor();
     await this.#startStorage();
     const credentials = await this.#makeUser();
-    const gateway = this.#serve('radosgw', ['-f', '-n', 'client.rgw']);
-    const endpoint = `http://127.0.0.1:${this.#gatewayPort}`;
-    await gateway.until(() => answers(endpoint));
+    let gateway = await this.#startGateway();
     return {
-      endpoint,
+      endpoint: this.#endpoint,
       ...credentials,
       traffic: () => this.#traffic(gateway.pid),
       pause: () => void process.kill(gateway.pid, 'SIGSTOP'),
       resume: () => void process.kill(gateway.pid, 'SIGCONT'),
+      stopGateway: () => gateway[Symbol.asyncDispose](),
+      startGateway: async () => {
+        gateway = await this.#startGateway();
+      },
       stop: () => this.stop(),
       [Symbol.asyncDispose]: () => this.stop(),
     };
@@ -111,6 +116,16 @@ class Cluster {
     // Nothing in it is worth an orderly end, and a paused process would not hear of one.
     for (const server of this.#servers.splice(0).reverse()) await server[Symbol.asyncDispose]();
     await this.#directory[Symbol.asyncDispose]();
+  }
+
+  get #endpoint(): string {
+    return `http://127.0.0.1:${this.#gatewayPort}`;
+  }
+
+  async #startGateway(): Promise<Server> {
+    const gateway = this.#serve('radosgw', ['-f', '-n', 'client.rgw']);
+    await gateway.until(() => answers(this.#endpoint));
+    return gateway;
   }
 
   #serve(program: string, args: readonly string[]): Server {

@@ -119,6 +119,12 @@ export const keys = {
     defaultVolumeSettings.journalBytes,
     'Local disk for data not yet in the store, for each attached volume',
   ),
+  'writes.answered': required<'memory' | 'journal' | 'disk'>(
+    'volume',
+    choice(['memory', 'journal', 'disk']),
+    defaultVolumeSettings.writesAnswered,
+    'What has a write when it is answered: with memory it is lost when the daemon is killed',
+  ),
   'upload.interval': required<number>(
     'volume',
     duration({ minimum: 10, maximum: 86_400_000 }),
