@@ -6,10 +6,12 @@ import type { Settings } from '../cli/configuration/keys.ts';
 import type { SourceRequest } from '../cli/drivers.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { VolumeSource, VolumeSummary } from '../host/volume-source.ts';
+import { StoreTrust } from '../host/store-trust.ts';
 import { createLocalDisk } from '../store/local-disk.ts';
 import { findVolume, listVolumes } from '../volume/catalog.ts';
 import type { EngineWorkers } from '../volume/engine-workers.ts';
 import { openVolume } from '../volume/open-volume.ts';
+import { openReadOnly } from '../volume/read-only-volume.ts';
 import { defaultVolumeSettings, type VolumeSettings } from '../volume/settings.ts';
 import { createEngineThreads } from './engine-threads.ts';
 
@@ -45,8 +47,9 @@ export function volumeSources(
     byStateDirectory.set(stateDirectory, parts);
     return parts;
   };
-  return ({ opened: { store, statistics }, stateDirectory, settingsOf, log }) => {
+  return ({ opened: { store, statistics }, endpoint, stateDirectory, settingsOf, log }) => {
     const { disk, workers, writerId } = partsOf(stateDirectory);
+    const trust = new StoreTrust({ store, endpoint, disk, clock, random, log });
     return {
       url: store.url,
       statistics,
@@ -55,8 +58,15 @@ export function volumeSources(
         return manifests.map((manifest) => summaryOf(manifest, ownId));
       },
       find: async (name) => summaryOf(await findVolume(store, name), await writerId),
-      attach: async (name, options) =>
-        openVolume({
+      async attach(name, options) {
+        const chosen = settingsOf(name);
+        const settings = volumeSettings(chosen);
+        const distrust = chosen.unsafe_single_writer ? undefined : await trust.judge();
+        if (distrust !== undefined) {
+          log.warn('volume attached for reading only', { volume: name, reason: distrust });
+          return openReadOnly({ store, clock, name, settings, reason: `read-only: ${distrust}` });
+        }
+        return openVolume({
           store,
           disk,
           workers,
@@ -64,11 +74,12 @@ export function volumeSources(
           random,
           log,
           name,
-          settings: volumeSettings(settingsOf(name)),
+          settings,
           writerId: await writerId,
           host: hostname(),
           ...options,
-        }),
+        });
+      },
       async close() {
         await workers.close();
         await store.close();

@@ -34,6 +34,8 @@ export interface OpenStore {
 
 export interface SourceRequest {
   readonly opened: OpenStore;
+  /** The server of an S3 store, where one was named. */
+  readonly endpoint: string | undefined;
   /** Holds a directory for each volume: journal and cache. */
   readonly stateDirectory: string;
   readonly settingsOf: (volumeName: string) => Settings;

@@ -136,12 +136,15 @@ const groups = { daemon: 'Daemon:', volume: 'Volumes:', store: 'Stores:' } as co
 function keyOption(name: KeyName): Option {
   const { kind, description } = keyOf(name);
   const repeat = kind.isList === true ? '; may be repeated' : '';
-  return new Option(
-    `${flagName(name)} <${kind.placeholder}>`,
+  // Of a boolean, the flag alone says true.
+  const value = kind.isFlag === true ? `[${kind.placeholder}]` : `<${kind.placeholder}>`;
+  const option = new Option(
+    `${flagName(name)} ${value}`,
     `${description}${repeat}; default: ${defaultText(name)}`,
   )
     .argParser<string[]>((text, before: string[] | undefined) => [...(before ?? []), text])
     .helpGroup(storeKeys.includes(name) ? 'Stores:' : groups[keyOf(name).scope]);
+  return kind.isFlag === true ? option.preset('true') : option;
 }
 
 /** What commander complains of, with the command that it was said to. */

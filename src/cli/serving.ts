@@ -104,6 +104,7 @@ async function openSources(
     const opened = await openStore(invocation, configuration, store, { create: true, log });
     const source = invocation.drivers.createSource({
       opened,
+      endpoint: store.settings['s3.endpoint'],
       stateDirectory,
       settingsOf: configuration.settingsOfVolume,
       log,

@@ -1,5 +1,5 @@
 import { type Clock, sleep } from '../base/clock.ts';
-import { isStorageError, toStorageError } from '../base/errors.ts';
+import { type ErrorCode, isStorageError, toStorageError } from '../base/errors.ts';
 import { listAll, type ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import { type StoreMetrics, withMetrics } from './with-metrics.ts';
@@ -9,6 +9,8 @@ export interface ProbeCheck {
   readonly ok: boolean;
   /** What was seen: one phrase for a person. */
   readonly detail: string;
+  /** Of a failed check: the error that ended it, if it was not what the store gave. */
+  readonly code?: ErrorCode;
 }
 
 export interface ProbeVerdict {
@@ -100,9 +102,12 @@ class Probe {
       this.checks.push({ name, ok: true, detail: await action() });
       return true;
     } catch (error) {
-      const { code, message } =
-        error instanceof Finding ? { code: '', message: error.message } : toStorageError(error);
-      this.checks.push({ name, ok: false, detail: code === '' ? message : `${code}: ${message}` });
+      if (error instanceof Finding) {
+        this.checks.push({ name, ok: false, detail: error.message });
+      } else {
+        const { code, message } = toStorageError(error);
+        this.checks.push({ name, ok: false, detail: `${code}: ${message}`, code });
+      }
       return false;
     }
   }

@@ -155,6 +155,12 @@ export const keys = {
     defaultVolumeSettings.leaseMs,
     'How long a writer must be silent before another may take its volume over',
   ),
+  unsafe_single_writer: required<boolean>(
+    'volume',
+    boolean,
+    false,
+    'Write also to a store whose compare-and-swap is none: you see to it that one daemon writes',
+  ),
   's3.endpoint': optional<string>(
     'store',
     endpoint,

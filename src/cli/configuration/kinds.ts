@@ -16,6 +16,8 @@ export interface Kind<T> {
   readonly expected: string;
   /** Whether it holds several values: a flag that may be repeated, words in the environment. */
   readonly isList?: true;
+  /** Whether a flag without a value says something: true. */
+  readonly isFlag?: true;
   /** A flag or an environment variable; a repeated flag gives several texts. */
   fromTexts(texts: readonly string[], baseDirectory: string): T | undefined;
   /** A value of a TOML file. */
@@ -106,6 +108,7 @@ export const path: Kind<string> = text(
 export const boolean: Kind<boolean> = {
   placeholder: 'true|false',
   expected: 'true or false',
+  isFlag: true,
   fromTexts: (texts) =>
     lastOf(texts, (last) => (last === 'true' ? true : last === 'false' ? false : undefined)),
   fromToml: (value) => (typeof value === 'boolean' ? value : undefined),

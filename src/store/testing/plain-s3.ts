@@ -40,6 +40,8 @@ export class PlainS3 implements AsyncDisposable {
   readonly objects = new Map<string, Buffer>();
   /** Whether If-Match is understood with quotes only. */
   quotesOnly = false;
+  /** Takes conditions and does not look at them, as some servers do. */
+  ignoresConditions = false;
   readonly #pranks: Prank[] = [];
   readonly #server: ReturnType<typeof createServer> | ReturnType<typeof createTlsServer>;
   readonly #scheme: string;
@@ -118,10 +120,11 @@ export class PlainS3 implements AsyncDisposable {
 
   #put({ path, headers, body }: PlainRequest): PlainAnswer {
     const present = this.objects.get(path);
-    if (headers['if-none-match'] === '*' && present !== undefined) {
+    const asked = this.ignoresConditions ? {} : headers;
+    if (asked['if-none-match'] === '*' && present !== undefined) {
       return fault(412, 'PreconditionFailed');
     }
-    const condition = headers['if-match'];
+    const condition = asked['if-match'];
     if (condition !== undefined) {
       if (present === undefined) return fault(404, 'NoSuchKey');
       const etag = etagOf(present);
@@ -133,12 +136,14 @@ export class PlainS3 implements AsyncDisposable {
   }
 
   #list({ path, query }: PlainRequest): PlainAnswer {
+    const after = query.get('start-after') ?? '';
     const keys = [...this.objects.keys()]
       .map((name) => name.slice(path.length + 1))
-      .filter((key) => key.startsWith(query.get('prefix') ?? ''))
+      .filter((key) => key.startsWith(query.get('prefix') ?? '') && key > after)
       .sort();
-    const contents = keys.map((key) => `<Contents><Key>${key}</Key><Size>0</Size></Contents>`);
-    return { status: 200, body: listing(false, contents.join('')) };
+    const page = keys.slice(0, Number(query.get('max-keys') ?? 1000));
+    const contents = page.map((key) => `<Contents><Key>${key}</Key><Size>0</Size></Contents>`);
+    return { status: 200, body: listing(page.length < keys.length, contents.join('')) };
   }
 }
 
