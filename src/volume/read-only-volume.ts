@@ -12,8 +12,8 @@ import { blockMemory, replay } from './live-blocks.ts';
 import { closeEpoch, loadManifest } from './ownership.ts';
 import { PageTable } from './page-table.ts';
 import type { VolumeSettings } from './settings.ts';
+import { nothingWritten, type VolumeStatistics } from './statistics.ts';
 import { VolumeReader } from './volume-reader.ts';
-import type { VolumeStatistics } from './volume.ts';
 
 export interface OpenReadOnlyOptions {
   readonly store: ObjectStore;
@@ -30,6 +30,7 @@ export interface OpenReadOnlyOptions {
  */
 export async function openReadOnly(options: OpenReadOnlyOptions): Promise<ReadOnlyVolume> {
   const { store, clock, name, settings } = options;
+  const startedMs = clock.monotonicMs();
   const { manifest } = await loadManifest(store, await findVolumeId(store, name));
   const tail = await loadStoredTail(store, manifest, settings.getConcurrency);
   // As one who attaches would close the epochs; here it only says whose the last segments are.
@@ -55,24 +56,22 @@ export async function openReadOnly(options: OpenReadOnlyOptions): Promise<ReadOn
     readaheadBytes: Math.min(settings.readaheadBytes, Math.floor(settings.cacheBytes / 4)),
     readPage: (pageIndex) => table.readPage(pageIndex),
   });
+  const attachment = {
+    tookMs: clock.monotonicMs() - startedMs,
+    storedTailSegments: tail.segments.length,
+    recoveredSegments: 0,
+    recoveredBytes: 0,
+  };
   const statistics = (): VolumeStatistics => ({
+    ...nothingWritten,
     epoch: manifest.epoch,
     durability: manifest.durability,
-    dirtyBytes: 0,
-    dirtyAgeMs: 0,
-    journalFiles: 0,
-    journalFilesMaximum: 0,
     cacheBytes: cache.memoryBytes,
     cacheHits: cache.hits,
     cacheMisses: cache.misses,
-    diskCacheHits: 0,
     storeReads: frames.storeReads,
     mapBytes: map.memoryBytes,
-    uploadedSegments: 0,
-    uploadedBytes: 0,
-    checkpoints: 0,
-    syncs: 0,
-    leaseRemainingMs: 0,
+    attachment,
     failure: options.reason,
   });
   return new ReadOnlyVolume(name, manifest.sizeBytes, reader, statistics);

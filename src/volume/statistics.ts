@@ -1,4 +1,4 @@
-import type { DurationCounts } from '../base/histogram.ts';
+import { type DurationCounts, DurationHistogram } from '../base/histogram.ts';
 import { journalFileBytes } from '../format/journal-file.ts';
 import type { Durability } from '../format/manifest.ts';
 import type { Attachment, VolumeParts } from './volume-parts.ts';
@@ -41,6 +41,28 @@ export interface VolumeStatistics {
   /** Why the volume is no longer written, if it is not. */
   readonly failure: string | undefined;
 }
+
+/** Of a volume that is attached for reading only. */
+export const nothingWritten = {
+  dirtyBytes: 0,
+  dirtyAgeMs: 0,
+  journalFiles: 0,
+  journalFilesMaximum: 0,
+  journalFileBytes,
+  diskCacheHits: 0,
+  diskCacheMisses: 0,
+  uploadsWaiting: 0,
+  uploadsUnderWay: 0,
+  uploadedSegments: 0,
+  uploadedBytes: 0,
+  checkpoints: 0,
+  syncs: 0,
+  syncTimes: new DurationHistogram().read(),
+  writtenBytes: 0,
+  leaseRemainingMs: 0,
+  leaseMs: 0,
+  held: true,
+} as const;
 
 export function statisticsOf(
   parts: VolumeParts,
