@@ -49,6 +49,8 @@ interface Attaching {
   readonly done: Promise<Attachment>;
   /** Rejects when it takes longer than a client can be made to wait. */
   readonly patience: Promise<never>;
+  /** How the watching of another's lease goes, while that goes on. */
+  watch(): LeaseWatch | undefined;
   /** Ends the watching of another's lease. */
   readonly giveUp: AbortController;
 }
@@ -106,6 +108,8 @@ export class VolumeCatalog {
       if (name === '') wanted = await this.#defaultName();
       if (this.#detached.has(wanted)) throw detachedError(wanted);
       const attaching = this.#attach(wanted, this.#options.takeOver(wanted));
+      const watch = attaching.watch();
+      if (watch !== undefined) throw waitingError(watch);
       attachment = await Promise.race([attaching.done, attaching.patience]);
     } catch (error) {
       const { code, message } = toStorageError(error);
@@ -229,23 +233,27 @@ export class VolumeCatalog {
     this.#attached.delete(name);
     const patience = Promise.withResolvers<never>();
     const giveUp = new AbortController();
-    let watched = false;
+    let latest: LeaseWatch | undefined;
     const options = {
       takeOver,
       signal: giveUp.signal,
       onWatch: (watch: LeaseWatch): void => {
-        if (!watched) this.#waitsFor(watch);
-        watched = true;
+        if (latest === undefined) this.#waitsFor(watch);
+        latest = watch;
         patience.reject(waitingError(watch));
         onWatch?.(watch);
       },
     };
     const done = this.#attachNow(name, stale?.volume, options);
-    const attaching = { done, patience: patience.promise, giveUp };
+    const attaching = { done, patience: patience.promise, giveUp, watch: () => latest };
     this.#attachments.set(name, attaching);
     // Nobody may be left to hear of either.
     patience.promise.catch(() => undefined);
-    done.catch(() => this.#attachments.delete(name));
+    done
+      .catch(() => this.#attachments.delete(name))
+      .finally(() => {
+        latest = undefined;
+      });
     return attaching;
   }
 
@@ -321,7 +329,7 @@ function detachedError(name: string): StorageError {
 function waitingError({ volume, host, remainingMs }: LeaseWatch): StorageError {
   return new StorageError(
     'held',
-    `volume "${volume}" is attached on ${host}, whose lease is watched: ask again in ${roundDuration(remainingMs)}`,
+    `volume "${volume}" is attached on ${host}, whose lease is watched: ask again in ${roundDuration(Math.ceil(remainingMs))}`,
   );
 }
 

@@ -3,7 +3,7 @@ import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
-import { type StorageError, toStorageError } from '../base/errors.ts';
+import { isStorageError, type StorageError, toStorageError } from '../base/errors.ts';
 import { blockBytes } from '../format/geometry.ts';
 import { epochOfSegment, type Manifest } from '../format/manifest.ts';
 import {
@@ -102,6 +102,9 @@ interface Taken {
   readonly local: LocalState | undefined;
 }
 
+/** How often a volume is taken from a writer that changes its manifest meanwhile. */
+const takeAttempts = 20;
+
 /** Begins the epoch. Its lease is kept alive from now on, however long it takes to find the log. */
 async function take(
   options: OpenVolumeOptions,
@@ -110,12 +113,19 @@ async function take(
 ): Promise<Taken> {
   const { store, disk, writerId, host } = options;
   const context: OwnershipContext = options;
-  const loaded = await whenFree(await loadManifest(store, volumeId), options);
   const local = await readLocalState(disk, statePath);
-  const ownership = await Ownership.take(context, loaded, { id: writerId, host });
-  ownership.startRenewing();
-  reportTakeOver(options, loaded.manifest);
-  return { ownership, manifest: loaded.manifest, local };
+  for (let attempt = 1; ; attempt += 1) {
+    const loaded = await whenFree(await loadManifest(store, volumeId), options);
+    try {
+      const ownership = await Ownership.take(context, loaded, { id: writerId, host });
+      ownership.startRenewing();
+      reportTakeOver(options, loaded.manifest);
+      return { ownership, manifest: loaded.manifest, local };
+    } catch (error) {
+      // A writer that lives changes its manifest all the time, and who came first is to be named.
+      if (!isStorageError(error, 'conflict') || attempt === takeAttempts) throw error;
+    }
+  }
 }
 
 async function attach(

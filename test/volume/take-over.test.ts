@@ -99,3 +99,37 @@ test('force takes the volume from a writer that lives, which then stops and says
   await volume.abandon();
   await taken.abandon();
 });
+
+test('force is not put off by a writer that changes its manifest meanwhile', async () => {
+  const { host, other, volume, clock } = await heldVolume();
+  let swaps = 0;
+  const { store } = other;
+  const busy = new VolumeHost(
+    {
+      ...store,
+      swap: async (...args) => {
+        swaps += 1;
+        // The writer is faster, three times.
+        if (swaps <= 3) await clock.advance(leaseMs / 3);
+        return store.swap(...args);
+      },
+    },
+    host.settings,
+    3,
+    new VirtualClock(),
+  );
+  const taken = await busy.open('drive', { takeOver: 'now' });
+  expect(taken.statistics().epoch).toBe(2);
+  await volume.abandon();
+  await taken.abandon();
+});
+
+test('of two that attach a free volume at once, the second is told who was first', async () => {
+  const { host, other, volume } = await heldVolume();
+  await volume.close();
+  const opened = await Promise.allSettled([host.open('drive'), other.open('drive')]);
+  const [winner] = opened.filter((each) => each.status === 'fulfilled');
+  const [loser] = opened.filter((each) => each.status === 'rejected');
+  expect(loser?.reason).toMatchObject({ code: 'held' });
+  await winner?.value.abandon();
+});
