@@ -4,7 +4,7 @@ import type { Drivers, OpenStore, StoreRequest } from '../cli/drivers.ts';
 import type { StoreStatistics } from '../host/volume-source.ts';
 import { openStore, parseStoreUrl } from '../store/open-store.ts';
 import type { StoreMetrics } from '../store/with-metrics.ts';
-import { createNbdFront } from './nbd-front.ts';
+import { connectTo, createNbdFront } from './nbd-front.ts';
 import { volumeSources } from './volume-sources.ts';
 
 /** The drivers of this machine. */
@@ -19,6 +19,7 @@ export function systemDrivers(
     random,
     openStore: (request) => open(request, clock, random, environment),
     createSource: sourceOf,
+    connect: connectTo,
     createServer: (catalog, settings, log) =>
       createNbdFront(
         catalog,

@@ -1,17 +1,19 @@
 import { rm } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { BlockServer } from '../host/daemon.ts';
 import { formatListenAddress, type ListenAddress } from '../host/listen-address.ts';
-import type { VolumeCatalog } from '../host/volume-catalog.ts';
+import type { ExportCatalog } from '../nbd/export-catalog.ts';
 import type { NbdLimits } from '../nbd/limits.ts';
 import { createNbdServer, type NbdServer } from '../nbd/server.ts';
 
+const keepAliveAfterMs = 10_000;
+
 /** The NBD server as the daemon knows it: addresses with a kind, failures with a code. */
 export function createNbdFront(
-  catalog: VolumeCatalog,
+  catalog: ExportCatalog,
   limits: Partial<NbdLimits>,
   clock: Clock,
   log: Log,
@@ -67,4 +69,19 @@ async function removeDeadSocket(path: string): Promise<void> {
     probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code));
   });
   if (code === 'ECONNREFUSED') await rm(path, { force: true });
+}
+
+/** A connection to an NBD server; rejects as the system does. */
+export function connectTo(address: ListenAddress): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket =
+      address.kind === 'unix' ? connect(address.path) : connect(address.port, address.host);
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, keepAliveAfterMs);
+    socket.once('error', reject);
+    socket.once('connect', () => {
+      socket.off('error', reject);
+      resolve(socket);
+    });
+  });
 }

@@ -1,4 +1,5 @@
 import { configNoun } from './commands/config.ts';
+import { proxyVerb } from './commands/proxy.ts';
 import { serveVerb } from './commands/serve.ts';
 import { statusVerb } from './commands/status.ts';
 import { storeNoun } from './commands/store.ts';
@@ -9,6 +10,7 @@ import type { Noun, Verb } from './verb.ts';
 /** Every command there is, in the order of the help. */
 export const contents: readonly (Noun | Verb)[] = [
   serveVerb,
+  proxyVerb,
   statusVerb,
   volumeNoun,
   storeNoun,

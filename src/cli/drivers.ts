@@ -1,10 +1,12 @@
+import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import type { BlockServer } from '../host/daemon.ts';
-import type { VolumeCatalog } from '../host/volume-catalog.ts';
+import type { ListenAddress } from '../host/listen-address.ts';
 import type { StoreStatistics, VolumeSource } from '../host/volume-source.ts';
+import type { ExportCatalog } from '../nbd/export-catalog.ts';
 import type { FirstDrive } from './configuration/ini.ts';
 import type { Settings } from './configuration/keys.ts';
 import type { StoreConfiguration } from './configuration/resolve.ts';
@@ -16,7 +18,13 @@ export interface Drivers {
   openStore(request: StoreRequest): Promise<OpenStore>;
   /** The volumes of an opened store, which are attached with `settingsOf` their name. */
   createSource(request: SourceRequest): VolumeSource;
-  createServer(catalog: VolumeCatalog, settings: Settings, log: Log): BlockServer;
+  createServer(
+    catalog: ExportCatalog,
+    settings: Pick<Settings, 'limits.connections' | 'limits.in_flight'>,
+    log: Log,
+  ): BlockServer;
+  /** Opens a connection to an NBD server. */
+  connect(address: ListenAddress): Promise<Socket>;
 }
 
 export interface StoreRequest extends StoreConfiguration {

@@ -4,6 +4,7 @@ import {
   formatListenAddress,
   isLocal,
   type ListenAddress,
+  parseExportUri,
   parseListenAddress,
 } from './listen-address.ts';
 
@@ -54,5 +55,30 @@ describe('listen addresses', () => {
     const open = ['nbd://0.0.0.0', 'nbd://[::]', 'nbd://10.0.0.1', 'nbd://127.0.0.1.example.org'];
     for (const text of local) expect(isLocal(parseListenAddress(text)!)).toBe(true);
     for (const text of open) expect(isLocal(parseListenAddress(text)!)).toBe(false);
+  });
+});
+
+describe('URIs of exports', () => {
+  it.each<[ListenAddress, string]>([
+    [{ kind: 'tcp', host: '127.0.0.1', port: 10_809 }, ''],
+    [{ kind: 'tcp', host: '::1', port: 7 }, 'a/b ?ö'],
+    [{ kind: 'unix', path: '/run/a b.sock' }, 'drive0'],
+    [{ kind: 'unix', path: '/run/a' }, ''],
+  ])('of %j and "%s" are read as they are written', (address, exportName) => {
+    expect(parseExportUri(exportUri(address, exportName))).toEqual({ address, exportName });
+  });
+
+  it.each([
+    '',
+    'drive0',
+    'nbds://host/drive',
+    'nbd://host:99999/drive',
+    'nbd://host/drive?socket=/run/a',
+    'nbd+unix:///drive',
+    'nbd+unix://host/drive?socket=/run/a',
+    'nbd+unix:///drive?socket=relative',
+    'nbd://host/%ff',
+  ])('are not "%s"', (text) => {
+    expect(parseExportUri(text)).toBeUndefined();
   });
 });

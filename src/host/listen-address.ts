@@ -28,13 +28,17 @@ export function parseListenAddress(text: string): ListenAddress | undefined {
   return port <= 65_535 ? { kind: 'tcp', host, port } : undefined;
 }
 
-function unixAddress(encoded: string): ListenAddress | undefined {
-  let path: string;
+function decoded(text: string): string | undefined {
   try {
-    path = decodeURIComponent(encoded);
+    return decodeURIComponent(text);
   } catch {
     return undefined;
   }
+}
+
+function unixAddress(encoded: string): ListenAddress | undefined {
+  const path = decoded(encoded);
+  if (path === undefined) return undefined;
   const fits = Buffer.byteLength(path) <= socketPathBytes && !path.includes('\0');
   return isAbsolute(path) && fits ? { kind: 'unix', path } : undefined;
 }
@@ -47,6 +51,30 @@ export function exportUri(address: ListenAddress, exportName: string): string {
   }
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;
   return `nbd://${host}:${address.port}${name === '' ? '' : `/${name}`}`;
+}
+
+export interface ExportPlace {
+  readonly address: ListenAddress;
+  readonly exportName: string;
+}
+
+export const exportUriHint = '"nbd://host:port/name" or "nbd+unix:///name?socket=/path"';
+
+/** Reads what `exportUri` writes; `undefined` when the text is no such URI. */
+export function parseExportUri(text: string): ExportPlace | undefined {
+  const [, scheme, authority, path = '', query] =
+    /^(nbd|nbd\+unix):\/\/([^/?#@]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/.exec(text) ?? [];
+  if (scheme === undefined || authority === undefined) return undefined;
+  const exportName = decoded(path);
+  const socket = /^socket=([^&]+)$/.exec(query ?? '')?.[1];
+  const listen =
+    scheme === 'nbd' && query === undefined
+      ? `nbd://${authority}`
+      : scheme === 'nbd+unix' && authority === '' && socket !== undefined
+        ? `nbd+unix://${socket}`
+        : '';
+  const address = parseListenAddress(listen);
+  return address === undefined || exportName === undefined ? undefined : { address, exportName };
 }
 
 /** The text that `parseListenAddress` reads back. */

@@ -113,7 +113,7 @@ export const allocationContext = { name: 'base:allocation', id: 1 } as const;
 /** Which request and reply headers the two sides have agreed on. */
 export type Dialect = 'simple' | 'structured' | 'extended';
 
-const magic = {
+export const magic = {
   greetingHigh: 0x4e42_444d, // NBDM
   greetingLow: 0x4147_4943, // AGIC
   optionHigh: 0x4948_4156, // IHAV

@@ -39,6 +39,7 @@ describe('elasticdrive', () => {
   it.each([
     '',
     'serve',
+    'proxy',
     'status',
     'volume',
     'volume create',

@@ -89,6 +89,7 @@ export class TestMachine {
           }));
         return source;
       },
+      connect: () => Promise.reject(new Error('ECONNREFUSED')),
       createServer: () => ({
         listen: (address) => Promise.resolve(address),
         drain: () => Promise.resolve(),
