@@ -1,5 +1,6 @@
 import { availableParallelism, hostname } from 'node:os';
 import type { Clock } from '../base/clock.ts';
+import type { StorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import type { Random } from '../base/random.ts';
 import type { Settings } from '../cli/configuration/keys.ts';
@@ -54,7 +55,10 @@ export function volumeSources(
       url: store.url,
       statistics,
       async list() {
-        const [manifests, ownId] = await Promise.all([listVolumes(store), writerId]);
+        const onDamaged = (volume: string, { code, message }: StorageError): void => {
+          log.error('a volume cannot be served', { volume, code, reason: message });
+        };
+        const [manifests, ownId] = await Promise.all([listVolumes(store, onDamaged), writerId]);
         return manifests.map((manifest) => summaryOf(manifest, ownId));
       },
       find: async (name) => summaryOf(await findVolume(store, name), await writerId),

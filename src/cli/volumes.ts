@@ -7,9 +7,26 @@ export interface StoredVolume {
   readonly manifest: Manifest;
 }
 
-export async function volumesOf(opened: OpenStore): Promise<StoredVolume[]> {
+/** The volumes whose manifests are whole, and what is wrong with the others. */
+export interface Listing {
+  readonly volumes: StoredVolume[];
+  readonly damage: StorageError[];
+}
+
+export async function volumesOf(all: readonly OpenStore[]): Promise<Listing> {
   const { listVolumes } = await import('../volume/catalog.ts');
-  return (await listVolumes(opened.store)).map((manifest) => ({ opened, manifest }));
+  const damage: StorageError[] = [];
+  const volumes = await Promise.all(
+    all.map(async (opened): Promise<StoredVolume[]> => {
+      const manifests = await listVolumes(opened.store, (name, error) => {
+        damage.push(
+          new StorageError('corrupt', `volume ${name}: ${error.message}`, { cause: error }),
+        );
+      });
+      return manifests.map((manifest) => ({ opened, manifest }));
+    }),
+  );
+  return { volumes: volumes.flat(), damage };
 }
 
 /** The one volume of that name in the stores. */

@@ -31,6 +31,23 @@ describe('what a device failed with', () => {
     ]);
   });
 
+  it('is in the log once for each thing that is said, up to a limit', () => {
+    const { clock, lines, failures: device } = failures();
+    const fail = (count: number): void => {
+      for (let block = 0; block < count; block += 1) {
+        device.refusalOf(new StorageError('corrupt', `block ${block} is damaged`));
+      }
+    };
+    fail(2);
+    fail(2);
+    expect(lines).toHaveLength(2);
+    fail(100);
+    expect(lines).toHaveLength(16);
+    clock.advance(1_000);
+    fail(1);
+    expect(lines.at(-1)).toMatchObject({ error: 'block 0 is damaged', unlogged: 84 });
+  });
+
   it('stays inside when it is a mistake of ours, and is in the log', () => {
     const { lines, failures: device } = failures();
     const refusal = device.refusalOf(new TypeError('x is not a function'));

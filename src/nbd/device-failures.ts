@@ -4,14 +4,19 @@ import { errorTraits, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Refusal } from './validate.ts';
 
-/** A store that is down fails thousands of requests a second; the log gets one line of them. */
+/**
+ * A store that is down fails thousands of requests a second: of each thing that is said the log gets
+ * one line a second, and not too many of different ones.
+ */
 const logIntervalMs = 1_000;
+const linesPerInterval = 16;
 
 /** Turns what a device failed with into what the client is told, and tells the operator. */
 export class DeviceFailures {
   private readonly log: Log;
   private readonly clock: Clock;
-  private loggedAtMs = Number.NEGATIVE_INFINITY;
+  private intervalBeganMs = Number.NEGATIVE_INFINITY;
+  private readonly logged = new Set<string>();
   private unlogged = 0;
 
   constructor(log: Log, clock: Clock) {
@@ -34,12 +39,16 @@ export class DeviceFailures {
 
   private note(code: string, message: string): void {
     const nowMs = this.clock.monotonicMs();
-    if (nowMs - this.loggedAtMs < logIntervalMs) {
+    if (nowMs - this.intervalBeganMs >= logIntervalMs) {
+      this.intervalBeganMs = nowMs;
+      this.logged.clear();
+    }
+    if (this.logged.has(message) || this.logged.size === linesPerInterval) {
       this.unlogged += 1;
       return;
     }
+    this.logged.add(message);
     this.log.warn('request failed', { code, error: message, unlogged: this.unlogged });
-    this.loggedAtMs = nowMs;
     this.unlogged = 0;
   }
 }

@@ -1,5 +1,5 @@
 import { type Clock, isoTime } from '../base/clock.ts';
-import { StorageError } from '../base/errors.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
 import { listAll, type ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import { bytesToHex } from '../format/binary.ts';
@@ -101,9 +101,22 @@ export async function listVolumeNames(store: ObjectStore): Promise<string[]> {
   return names;
 }
 
-export async function listVolumes(store: ObjectStore): Promise<Manifest[]> {
-  const names = await listVolumeNames(store);
-  return Promise.all(names.map((name) => findVolume(store, name)));
+/** The volumes whose manifests are whole; `onDamaged` is told of the others. */
+export async function listVolumes(
+  store: ObjectStore,
+  onDamaged: (name: string, error: StorageError) => void,
+): Promise<Manifest[]> {
+  const find = async (name: string): Promise<Manifest[]> => {
+    try {
+      return [await findVolume(store, name)];
+    } catch (error) {
+      if (isStorageError(error, 'corrupt')) onDamaged(name, error);
+      // It was deleted meanwhile, else the store is to blame.
+      else if (!isStorageError(error, 'not-found')) throw error;
+      return [];
+    }
+  };
+  return (await Promise.all((await listVolumeNames(store)).map(find))).flat();
 }
 
 /** What a volume takes in the store. */

@@ -276,6 +276,7 @@ function assemble(
     },
   );
   const reader = new VolumeReader({
+    volume: options.name,
     sizeBytes: () => ownership.manifest.sizeBytes,
     map,
     memory,

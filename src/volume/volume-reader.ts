@@ -1,4 +1,5 @@
 import type { Extent } from '../base/block-device.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
 import { blockBytes, frameBlocks, pageBlocks, segmentBlocks } from '../format/geometry.ts';
 import { nowhere } from '../format/map-page.ts';
 import type { BlockCache } from './block-cache.ts';
@@ -12,6 +13,8 @@ import type { SegmentMemory } from './segment-memory.ts';
 const demandWindowBytes = 8 * 2 ** 20;
 
 export interface VolumeReaderContext {
+  /** Its name, for what is said of blocks that cannot be read. */
+  readonly volume: string;
   readonly sizeBytes: () => number;
   readonly map: BlockMap;
   readonly memory: SegmentMemory;
@@ -146,7 +149,14 @@ export class VolumeReader {
       const loading = frames.load(first.segment, frameOf(first), frameOf(last));
       for (const piece of pieces.slice(at, next)) {
         const frame = loading[frameOf(piece) - frameOf(first)] as Promise<Uint8Array>;
-        loads.push(frame.then((plain) => this.take(piece, plain, offset, into)));
+        loads.push(
+          frame.then(
+            (plain) => this.take(piece, plain, offset, into),
+            (error: unknown) => {
+              throw this.unreadable(error, piece.block, piece.count);
+            },
+          ),
+        );
       }
       at = next;
     }
@@ -255,14 +265,32 @@ export class VolumeReader {
     return this.readResident(offset + from, into.subarray(from, end), 0) === end - from;
   }
 
+  /** Says of damage which blocks it takes, and what can be done. */
+  private unreadable(error: unknown, firstBlock: number, count: number): unknown {
+    if (!isStorageError(error, 'corrupt')) return error;
+    const { volume } = this.context;
+    const blocks =
+      count === 1 ? `block ${firstBlock}` : `blocks ${firstBlock} to ${firstBlock + count - 1}`;
+    return new StorageError(
+      'corrupt',
+      `Volume ${volume}: ${blocks} cannot be read. ${error.message} Bring it back from a replica or an earlier version; what is overwritten can be read again.`,
+      { cause: error },
+    );
+  }
+
   private loadPage(pageIndex: number): Promise<void> {
     const loading = this.pageLoads.get(pageIndex);
     if (loading !== undefined) return loading;
     const load = this.context
       .readPage(pageIndex)
-      .then((page) => {
-        this.context.map.fillUnknown(pageIndex, page ?? new MapPage(nowhere.hole));
-      })
+      .then(
+        (page) => {
+          this.context.map.fillUnknown(pageIndex, page ?? new MapPage(nowhere.hole));
+        },
+        (error: unknown) => {
+          throw this.unreadable(error, pageIndex * pageBlocks, pageBlocks);
+        },
+      )
       .finally(() => this.pageLoads.delete(pageIndex));
     this.pageLoads.set(pageIndex, load);
     return load;

@@ -57,7 +57,10 @@ test('volumes are made once, listed, found and deleted with all they have', asyn
   await expect(
     createVolume(host.store, { name: 'a/b', sizeBytes: 4096 }, context),
   ).rejects.toMatchObject({ code: 'usage' });
-  expect((await listVolumes(host.store)).map(({ name }) => name)).toEqual(['drive']);
+  const damaged: string[] = [];
+  const volumes = await listVolumes(host.store, (name) => damaged.push(name));
+  expect(volumes.map(({ name }) => name)).toEqual(['drive']);
+  expect(damaged).toEqual([]);
   const volume = await host.open('drive');
   await volume.write(0, noise(4096), plain);
   await expect(deleteVolume(host.store, 'drive')).rejects.toMatchObject({ code: 'held' });

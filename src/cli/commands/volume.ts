@@ -107,12 +107,13 @@ async function create(invocation: Invocation): Promise<undefined> {
 
 async function list(invocation: Invocation): Promise<undefined> {
   await withStores(invocation, async (all) => {
-    const volumes = (await Promise.all(all.map(volumesOf))).flat();
+    const { volumes, damage } = await volumesOf(all);
     invocation.output.result(volumes.map(withStore), () =>
       volumes.length === 0
-        ? `no volume in ${all.map(({ store }) => store.url).join(' ')}`
+        ? `no ${damage.length === 0 ? '' : 'sound '}volume in ${all.map(({ store }) => store.url).join(' ')}`
         : volumeTable(volumes),
     );
+    for (const error of damage) throw error;
   });
   return undefined;
 }

@@ -83,7 +83,11 @@ export class TestMachine {
       createSource: ({ opened: { store } }) => {
         const source = new MemorySource(store.url, []);
         source.list = async () =>
-          (await listVolumes(store)).map(({ id, name, sizeBytes, writer }) => ({
+          (
+            await listVolumes(store, (_, error) => {
+              throw error;
+            })
+          ).map(({ id, name, sizeBytes, writer }) => ({
             ...{ id, name, sizeBytes },
             holder: writer?.host,
           }));
