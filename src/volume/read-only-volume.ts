@@ -48,6 +48,7 @@ export async function openReadOnly(options: OpenReadOnlyOptions): Promise<ReadOn
     epochOf: (segment) => epochOfSegment(view, segment),
   });
   const reader = new VolumeReader({
+    volume: manifest.name,
     sizeBytes: () => manifest.sizeBytes,
     map,
     memory,
