@@ -49,7 +49,7 @@ depmod -b "$root" "$version"
 # busybox for the small things; the programs under test and what scripts rely on are the real ones.
 cp /bin/busybox "$root/bin/busybox"
 for applet in $(/bin/busybox --list | grep -vx busybox); do ln -s busybox "$root/bin/$applet"; done
-programs="bash nbd-client mdadm mke2fs e2fsck kmod modprobe ip blkid blockdev mount umount losetup
+programs="bash nbd-client mdadm mke2fs e2fsck mkfs.xfs xfs_repair kmod modprobe ip blkid blockdev mount umount losetup
   dd cmp cp touch ln stat sync sha256sum truncate date"
 for program in $programs; do
   path=$(readlink -f "$(command -v "$program")")

@@ -24,6 +24,7 @@ export function missingGuest(): string | undefined {
     'nbd-client': 'nbd-client',
     mdadm: 'mdadm',
     mke2fs: 'e2fsprogs',
+    'mkfs.xfs': 'xfsprogs',
   });
 }
 
