@@ -49,6 +49,14 @@ const shape: HeaderShape = {
 /** The part of the header that is written and read; one sector, so that it is never torn. */
 export const journalHeaderUsedBytes = 512;
 
+/** Where the mark is, in a sector of its own. */
+export const journalMarkPosition = 512;
+export const journalMarkBytes = 8;
+export const journalMarkOffset = {
+  syncedEntries: 0, // u32
+  checksum: 4, // u32, of bytes 0 to 3
+} as const;
+
 export interface JournalHeader {
   readonly volumeId: string;
   readonly epoch: number;
@@ -92,6 +100,24 @@ export function decodeJournalHeader(bytes: Uint8Array): JournalHeader | undefine
 /** What every record checksum of a segment starts from: the checksum of whose segment it is. */
 export function recordSeed(header: JournalHeader): number {
   return checksum(encodeJournalHeader(header).subarray(0, journalHeaderOffset.checksum));
+}
+
+/** Says that the first `syncedEntries` entries, and all segments before, have been made durable. */
+export function encodeJournalMark(syncedEntries: number, seed: number): Uint8Array {
+  const bytes = new Uint8Array(journalMarkBytes);
+  const view = viewOf(bytes);
+  view.setUint32(journalMarkOffset.syncedEntries, syncedEntries, true);
+  const sum = checksum(bytes.subarray(0, journalMarkOffset.checksum), seed);
+  view.setUint32(journalMarkOffset.checksum, sum, true);
+  return bytes;
+}
+
+/** How many entries the mark says are durable; 0 when there is none for this use of the file. */
+export function decodeJournalMark(bytes: Uint8Array, seed: number): number {
+  const view = viewOf(bytes);
+  const sum = checksum(bytes.subarray(0, journalMarkOffset.checksum), seed);
+  if (view.getUint32(journalMarkOffset.checksum, true) !== sum) return 0;
+  return view.getUint32(journalMarkOffset.syncedEntries, true);
 }
 
 /**

@@ -1,13 +1,9 @@
 import { StorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
-import {
-  journalFileBytes,
-  type JournalHeader,
-  journalHeaderUsedBytes,
-} from '../format/journal-file.ts';
+import { journalFileBytes, journalHeaderUsedBytes } from '../format/journal-file.ts';
 import { type JournalFile, journalFileNumber } from './journal-files.ts';
-import { readJournalHeader, type ScannedSegment, scanJournalFile } from './journal-scan.ts';
+import { type JournalStart, readJournalStart, scanJournalFile } from './journal-scan.ts';
 import { SegmentBuffer } from './segment-buffer.ts';
 
 export interface RecoveredJournal {
@@ -16,34 +12,51 @@ export interface RecoveredJournal {
   readonly free: JournalFile[];
 }
 
-interface Candidate {
+/** A file that holds a segment which the store does not have. */
+interface Candidate extends JournalStart {
   readonly file: JournalFile;
-  readonly header: JournalHeader;
+}
+
+interface FoundFiles {
+  readonly whole: JournalFile[];
+  /** Not as long as journal files are. */
+  readonly short: JournalFile[];
+}
+
+async function openFiles(disk: LocalDisk, directory: string): Promise<FoundFiles> {
+  const found: FoundFiles = { whole: [], short: [] };
+  try {
+    for (const name of await disk.list(directory)) {
+      const path = `${directory}/${name}`;
+      if (journalFileNumber(path) < 0) continue;
+      const file = await disk.open(path, { create: false });
+      const isWhole = (await file.sizeBytes()) === journalFileBytes;
+      (isWhole ? found.whole : found.short).push({ path, file });
+    }
+    return found;
+  } catch (error) {
+    await closeFiles([...found.whole, ...found.short]);
+    throw error;
+  }
+}
+
+async function closeFiles(files: readonly JournalFile[]): Promise<void> {
+  for (const { file } of files) await file.close();
+}
+
+async function removeFiles(disk: LocalDisk, files: readonly JournalFile[]): Promise<void> {
+  await closeFiles(files);
+  for (const { path } of files) await disk.remove(path);
 }
 
 /** Opens the journal's files and forgets what they hold: everything of it is in the store. */
 export async function reuseJournal(disk: LocalDisk, directory: string): Promise<JournalFile[]> {
-  const files: JournalFile[] = [];
-  for (const name of await disk.list(directory)) {
-    const path = `${directory}/${name}`;
-    if (journalFileNumber(path) < 0) continue;
-    const file = await disk.open(path, { create: false });
-    if ((await file.sizeBytes()) === journalFileBytes) {
-      files.push({ path, file });
-      continue;
-    }
-    // One that was being made when the host went down.
-    await file.close();
-    await disk.remove(path);
-  }
-  return files;
+  const { whole, short } = await openFiles(disk, directory);
+  await removeFiles(disk, short);
+  return whole;
 }
 
-/**
- * Finds the segments after `lastStored` in the journal's files and takes their unbroken sequence: it
- * ends at the first segment that is missing, and after the first that is not whole.
- */
-export async function recoverJournal(options: {
+export interface JournalRecovery {
   readonly disk: LocalDisk;
   readonly directory: string;
   readonly volumeId: string;
@@ -51,40 +64,120 @@ export async function recoverJournal(options: {
   readonly log: Log;
   readonly nowMs: number;
   readonly wallMs: number;
-}): Promise<RecoveredJournal> {
-  const { disk, directory, volumeId, lastStored, log } = options;
-  const files = await reuseJournal(disk, directory);
+}
+
+/**
+ * Finds the segments after `lastStored` in the journal's files and takes their unbroken sequence: it
+ * ends at the first segment that is missing, and after the first that is not whole. `corrupt`, and
+ * nothing is changed, when more than that was made durable once: then the disk has damaged it.
+ */
+export async function recoverJournal(options: JournalRecovery): Promise<RecoveredJournal> {
+  const { disk, directory, log } = options;
+  const { whole, short } = await openFiles(disk, directory);
+  try {
+    await requireNeverUsed(options, short);
+    const candidates = await candidatesOf(options, whole);
+    const segments = await unbrokenSegments(options, candidates);
+    const dropped = candidates.slice(segments.length);
+    requireUndamaged(options, segments, candidates);
+    // One that was being made when the host went down.
+    await removeFiles(disk, short.splice(0));
+    // Their numbers will be given again: a later recovery must not find two of a number.
+    for (const { file } of dropped) {
+      await file.file.write([new Uint8Array(journalHeaderUsedBytes)], 0);
+      await file.file.sync();
+    }
+    if (dropped.length > 0) {
+      log.info('journal files past the recovered end hold nothing that was flushed', {
+        files: dropped.length,
+      });
+    }
+    const used = new Set(segments.map((segment) => segment.file));
+    return { segments, free: whole.filter((file) => !used.has(file)) };
+  } catch (error) {
+    await closeFiles([...whole, ...short]);
+    throw error;
+  }
+}
+
+/** The files whose segments the store does not have, in order. */
+async function candidatesOf(
+  { volumeId, lastStored }: JournalRecovery,
+  files: readonly JournalFile[],
+): Promise<Candidate[]> {
   const candidates: Candidate[] = [];
   for (const file of files) {
-    const header = await readJournalHeader(file.file);
-    if (header === undefined || header.volumeId !== volumeId) continue;
-    if (header.segment > lastStored) candidates.push({ file, header });
+    const start = await readJournalStart(file.file);
+    if (start === undefined || start.header.volumeId !== volumeId) continue;
+    if (start.header.segment > lastStored) candidates.push({ file, ...start });
   }
-  candidates.sort((a, b) => a.header.segment - b.header.segment);
+  return candidates.sort((a, b) => a.header.segment - b.header.segment);
+}
+
+async function unbrokenSegments(
+  { lastStored, nowMs, wallMs }: JournalRecovery,
+  candidates: readonly Candidate[],
+): Promise<SegmentBuffer[]> {
   const segments: SegmentBuffer[] = [];
-  let previous: ScannedSegment | undefined;
   for (const { file, header } of candidates) {
     if (header.segment !== lastStored + segments.length + 1) break;
+    const previous = segments.at(-1);
     if (previous !== undefined && previous.entryCount !== header.previousEntries) break;
     const scanned = await scanJournalFile(file.file, header);
     if (scanned.entryCount === 0) break;
     await file.file.sync();
-    segments.push(SegmentBuffer.recovered(scanned, file, options.nowMs, options.wallMs));
-    previous = scanned;
+    segments.push(SegmentBuffer.recovered(scanned, file, nowMs, wallMs));
   }
-  const dropped = candidates.slice(segments.length);
-  // Their numbers will be given again: a later recovery must not find two of a number.
-  for (const { file } of dropped) {
-    await file.file.write([new Uint8Array(journalHeaderUsedBytes)], 0);
-    await file.file.sync();
+  return segments;
+}
+
+/** A file that is too short was being made, and then no segment was ever in it. */
+async function requireNeverUsed(
+  options: JournalRecovery,
+  files: readonly JournalFile[],
+): Promise<void> {
+  for (const candidate of await candidatesOf(options, files)) {
+    throw damage(options, `${candidate.file.path} was cut short`);
   }
-  if (dropped.length > 0) {
-    log.info('journal files past the recovered end hold nothing durable', {
-      files: dropped.length,
-    });
+}
+
+/** What was noted as durable in any file is there, in it and in all before it. */
+function requireUndamaged(
+  options: JournalRecovery,
+  segments: readonly SegmentBuffer[],
+  candidates: readonly Candidate[],
+): void {
+  const isLess = ({ syncedEntries }: Candidate, at: number): boolean =>
+    syncedEntries > (segments[at]?.entryCount ?? 0);
+  if (!candidates.some(isLess)) return;
+  const last = segments.at(-1);
+  const next = candidates[segments.length];
+  const wanted = options.lastStored + segments.length + 1;
+  const lastEntries = Math.max(
+    candidates[segments.length - 1]?.syncedEntries ?? 0,
+    next?.header.segment === wanted ? next.header.previousEntries : 0,
+  );
+  if (last !== undefined && last.entryCount < lastEntries) {
+    const whole = `${last.entryCount} of ${lastEntries} entries of segment ${last.number}`;
+    throw damage(options, `${last.file.path} has only ${whole} whole, and more were flushed`);
   }
-  const used = new Set(segments.map((segment) => segment.file));
-  return { segments, free: files.filter((file) => !used.has(file)) };
+  if (next === undefined || next.header.segment !== wanted) {
+    throw damage(
+      options,
+      `the file with segment ${wanted} is missing, and later ones were flushed`,
+    );
+  }
+  throw damage(
+    options,
+    `${next.file.path} has no whole entry of segment ${wanted}, flushed as it was`,
+  );
+}
+
+function damage({ directory }: JournalRecovery, what: string): StorageError {
+  return new StorageError(
+    'corrupt',
+    `The journal is damaged: ${what}. Nothing of it was changed. Bring the file back; or give up what was flushed since the last upload: move the directory ${directory} of the state directory away, and attach again.`,
+  );
 }
 
 /** Moves a journal that somebody else's epoch has closed out of the way; it is never deleted. */

@@ -4,9 +4,12 @@ import { decodeEntry, entryKind, entryOffset } from '../format/entry.ts';
 import { blockBytes, segmentBlocks, segmentDataBytes, segmentEntries } from '../format/geometry.ts';
 import {
   decodeJournalHeader,
+  decodeJournalMark,
   type JournalHeader,
   journalBlockPosition,
   journalHeaderUsedBytes,
+  journalMarkBytes,
+  journalMarkPosition,
   journalRecordsOffset,
   recordBytes,
   recordChecksum,
@@ -79,10 +82,20 @@ export interface ScannedSegment extends VerifiedRecords {
   readonly records: Uint8Array;
 }
 
-export async function readJournalHeader(file: LocalFile): Promise<JournalHeader | undefined> {
-  const start = new Uint8Array(journalHeaderUsedBytes);
+/** Whose segment a journal file holds, and how much of it was noted to be durable. */
+export interface JournalStart {
+  readonly header: JournalHeader;
+  readonly syncedEntries: number;
+}
+
+export async function readJournalStart(file: LocalFile): Promise<JournalStart | undefined> {
+  const start = new Uint8Array(journalMarkPosition + journalMarkBytes);
+  if ((await file.sizeBytes()) < start.byteLength) return undefined;
   await file.read(start, 0);
-  return decodeJournalHeader(start);
+  const header = decodeJournalHeader(start.subarray(0, journalHeaderUsedBytes));
+  if (header === undefined) return undefined;
+  const mark = start.subarray(journalMarkPosition);
+  return { header, syncedEntries: decodeJournalMark(mark, recordSeed(header)) };
 }
 
 /** Reads the segment that a journal file holds, as far as it is whole. */

@@ -5,6 +5,7 @@ import { DurationHistogram } from '../base/histogram.ts';
 import { journalBlockPosition, journalRecordsOffset, recordBytes } from '../format/journal-file.ts';
 import type { JournalBatch, SegmentBuffer } from './segment-buffer.ts';
 import type { VolumeSettings } from './settings.ts';
+import { SyncMarks } from './sync-marks.ts';
 
 interface Waiter {
   readonly segment: SegmentBuffer;
@@ -32,6 +33,7 @@ export class Journal {
   /** Those that wait for the file, not for the disk below it. */
   private readonly landers: Waiter[] = [];
   private landing: Promise<void> | undefined;
+  private readonly marks: SyncMarks;
   private running = false;
   /** A batch is on its way to the file; `running` says it of a sync too. */
   private writing = false;
@@ -56,6 +58,7 @@ export class Journal {
     this.settings = settings;
     this.onJournaled = onJournaled;
     this.onFailure = onFailure;
+    this.marks = new SyncMarks(clock, (error) => this.fail(error));
   }
 
   /** A segment that has just been opened. */
@@ -217,6 +220,7 @@ export class Journal {
     if (durably) {
       this.syncTimes.add(this.clock.monotonicMs() - startMs);
       segment.syncedEntries = batch.entryCount;
+      this.marks.synced(segment);
       this.syncCount += 1;
     }
     if (segment.sealed && segment.isJournaled) this.journaled(segment);
@@ -254,6 +258,7 @@ export class Journal {
     }
     unsynced.forEach((segment, at) => {
       segment.syncedEntries = Math.max(segment.syncedEntries, reached[at] ?? 0);
+      this.marks.synced(segment);
     });
     this.forgetSynced();
     this.answerWaiters();
@@ -281,6 +286,7 @@ export class Journal {
    * segment all of whose elders are in the store too.
    */
   uploaded(segment: SegmentBuffer): void {
+    this.marks.forget(segment);
     const at = this.pending.indexOf(segment);
     if (at < 0) return;
     assert(at === 0, 'segments leave the journal in order');
@@ -294,6 +300,7 @@ export class Journal {
     this.running = false;
     this.writing = false;
     this.failure ??= error;
+    this.marks.stop();
     for (const waiter of this.waiters.splice(0)) waiter.reject(error);
     for (const waiter of this.landers.splice(0)) waiter.reject(error);
     for (const resolve of this.idleWaiters.splice(0)) resolve();
@@ -305,6 +312,7 @@ export class Journal {
   async stop(): Promise<void> {
     this.cancelTimer?.();
     this.cancelTimer = undefined;
+    this.marks.stop();
     this.failure ??= new StorageError('shutting-down', 'The volume is being closed.');
     if (this.running) await new Promise<void>((resolve) => this.idleWaiters.push(resolve));
   }

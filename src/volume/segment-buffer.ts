@@ -4,6 +4,7 @@ import { type EntryKind, encodeEntry, entryKind, entryOffset } from '../format/e
 import { blockBytes, segmentBlocks, segmentEntries } from '../format/geometry.ts';
 import {
   encodeJournalHeader,
+  encodeJournalMark,
   type JournalHeader,
   recordBytes,
   recordSeed,
@@ -206,6 +207,10 @@ export class SegmentBuffer {
 
   encodedHeader(): Uint8Array {
     return encodeJournalHeader(this.header);
+  }
+
+  encodedMark(): Uint8Array {
+    return encodeJournalMark(this.syncedEntries, this.seed);
   }
 
   /** The journal file holds what the batch brought. */

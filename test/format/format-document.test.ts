@@ -12,6 +12,7 @@ import {
   journalDataOffset,
   journalFileBytes,
   journalHeaderOffset,
+  journalMarkOffset,
   recordOffset,
 } from '../../src/format/journal-file.ts';
 import { decodeManifest, decodeNameRecord } from '../../src/format/manifest.ts';
@@ -46,6 +47,7 @@ test.each([
   ['page header', pageHeaderOffset],
   ['checkpoint header', checkpointHeaderOffset],
   ['journal header', journalHeaderOffset],
+  ['journal mark', journalMarkOffset],
   ['journal record', recordOffset],
 ])('the table of the %s is what the code uses, without gaps', (name, offsets) => {
   const rows = tableOf(name);
