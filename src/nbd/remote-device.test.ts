@@ -199,9 +199,7 @@ it('waits on while an export of the name is smaller than it was', async () => {
 it('fails what waits when it is closed', async () => {
   await serve(new HeldDevice(sizeBytes));
   const there = await open();
-  const waiting = expect(there.read(0, new Uint8Array(512))).rejects.toMatchObject({
-    code: 'shutting-down',
-  });
+  const waiting = there.read(0, new Uint8Array(512));
   there.close();
-  await waiting;
+  await expect(waiting).rejects.toMatchObject({ code: 'shutting-down' });
 });
