@@ -5,6 +5,7 @@ import { createVolume, Daemon, directoryStore } from '../test/support/daemon.ts'
 import { run, type TemporaryDirectory } from '../test/support/programs.ts';
 import { putMappedVolume } from '../test/support/synthetic-volume.ts';
 import { measure } from './measure.ts';
+import { measureRecovery } from './recovery.ts';
 import type { Limit } from './report.ts';
 
 const mebibyte = 2 ** 20;
@@ -22,8 +23,9 @@ export async function measureLimits(
   seconds: number,
   say: (line: string) => void,
 ): Promise<Limit[]> {
-  say('limits: opening 1 TiB, memory, event loop');
-  return [...(await opening(root)), ...(await underLoad(root, seconds))];
+  say('limits: opening 1 TiB, recovery, memory, event loop');
+  const recovery = await measureRecovery(root, 3);
+  return [...(await opening(root)), ...recovery, ...(await underLoad(root, seconds))];
 }
 
 /** A daemon that has just started, and what it takes to open a volume of 1 TiB of mapped data. */
