@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import type { Drivers, OpenStore, StoreRequest } from '../cli/drivers.ts';
 import type { StoreStatistics } from '../host/volume-source.ts';
+import { createLocalDisk } from '../store/local-disk.ts';
 import { openStore, parseStoreUrl } from '../store/open-store.ts';
 import type { StoreMetrics } from '../store/with-metrics.ts';
 import { connectTo, createNbdFront } from './nbd-front.ts';
@@ -20,6 +21,7 @@ export function systemDrivers(
     openStore: (request) => open(request, clock, random, environment),
     createSource: sourceOf,
     connect: connectTo,
+    openDisk: createLocalDisk,
     createServer: (catalog, settings, log) =>
       createNbdFront(
         catalog,

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
+import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
@@ -25,6 +26,8 @@ export interface Drivers {
   ): BlockServer;
   /** Opens a connection to an NBD server. */
   connect(address: ListenAddress): Promise<Socket>;
+  /** The local disk under a state directory, which need not be there. */
+  openDisk(stateDirectory: string): LocalDisk;
 }
 
 export interface StoreRequest extends StoreConfiguration {

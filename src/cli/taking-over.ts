@@ -16,6 +16,12 @@ export function takeOverWishes(options: Readonly<Record<string, unknown>>): Take
   return { whenDead: of(options['takeOver']), byForce: of(options['force']) };
 }
 
+/** What `--take-over` and `--force` of a command for one volume say. */
+export function takeOverIn(options: Readonly<Record<string, unknown>>): TakeOver {
+  if (options['force'] === true) return 'now';
+  return options['takeOver'] === true ? 'when-dead' : 'never';
+}
+
 /**
  * How the wish of a client is met while the daemon runs: force is for its start alone, or two
  * daemons would take a volume from each other for ever.
@@ -64,7 +70,7 @@ export async function takeOverHeld(
 }
 
 /** One line for all leases that are watched. */
-class WatchProgress {
+export class WatchProgress {
   readonly #output: Output;
   readonly #watches = new Map<string, LeaseWatch>();
 

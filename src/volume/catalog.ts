@@ -20,7 +20,7 @@ import {
   volumePrefix,
 } from '../format/names.ts';
 import { loadManifest } from './ownership.ts';
-import { heldError } from './take-over.ts';
+import { type LeaseWatch, type TakeOver, whenFree } from './take-over.ts';
 
 export interface NewVolume {
   readonly name: string;
@@ -135,18 +135,43 @@ export async function measureVolume(store: ObjectStore, volumeId: string): Promi
   return { objects, bytes };
 }
 
+/** Stands in the manifest of a volume that is being deleted: nobody attaches that any more. */
+const deletion = { id: 'deletion', host: 'a host that deletes it', lease: 1, leaseMs: 1000 };
+
+export interface DeleteOptions extends CatalogContext {
+  /** What to do when a writer has the volume; `never`: nothing is deleted. */
+  readonly takeOver?: TakeOver;
+  readonly onWatch?: (watch: LeaseWatch) => void;
+}
+
 /**
- * Deletes a volume and all it has: first its name, so that nobody attaches it any more, the
- * manifest last, so that a deletion that was interrupted is seen to be unfinished. `held` when it is
- * attached anywhere.
+ * Deletes a volume and all it has. Its epoch is taken first, so that a writer that wakes finds it gone
+ * and no host attaches it meanwhile; then goes its name, and the manifest last, so that a deletion that
+ * was interrupted is seen to be unfinished. `held` when a writer has it that is to be left alone.
  */
-export async function deleteVolume(store: ObjectStore, name: string): Promise<void> {
-  const manifest = await findVolume(store, name);
-  if (manifest.writer !== undefined) throw heldError(manifest);
-  await store.remove(nameKey(name));
-  const own = manifestKey(manifest.id);
-  for await (const { key } of listAll(store, volumePrefix(manifest.id))) {
-    if (key !== own) await store.delete(key);
+export async function deleteVolume(
+  store: ObjectStore,
+  name: string,
+  options: DeleteOptions,
+): Promise<void> {
+  const id = await findVolumeId(store, name);
+  const { manifest, version } = await whenFree(await loadManifest(store, id), {
+    ...options,
+    store,
+    writerId: deletion.id,
+  });
+  const doomed = {
+    ...{ ...manifest, epoch: manifest.epoch + 1, writer: deletion },
+    nonce: bytesToHex(options.random.bytes(16)),
+  };
+  const key = manifestKey(id);
+  if ((await store.swap(key, version, encodeManifest(doomed))) === undefined) {
+    const message = `Volume ${name} was changed by another host while it was to be deleted; try again.`;
+    throw new StorageError('conflict', message);
   }
-  await store.remove(own);
+  await store.remove(nameKey(name));
+  for await (const { key: each } of listAll(store, volumePrefix(id))) {
+    if (each !== key) await store.delete(each);
+  }
+  await store.remove(key);
 }

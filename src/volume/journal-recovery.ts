@@ -23,7 +23,8 @@ interface FoundFiles {
   readonly short: JournalFile[];
 }
 
-async function openFiles(disk: LocalDisk, directory: string): Promise<FoundFiles> {
+/** Opens the journal's files and changes nothing. */
+export async function openJournal(disk: LocalDisk, directory: string): Promise<FoundFiles> {
   const found: FoundFiles = { whole: [], short: [] };
   try {
     for (const name of await disk.list(directory)) {
@@ -40,7 +41,7 @@ async function openFiles(disk: LocalDisk, directory: string): Promise<FoundFiles
   }
 }
 
-async function closeFiles(files: readonly JournalFile[]): Promise<void> {
+export async function closeFiles(files: readonly JournalFile[]): Promise<void> {
   for (const { file } of files) await file.close();
 }
 
@@ -51,7 +52,7 @@ async function removeFiles(disk: LocalDisk, files: readonly JournalFile[]): Prom
 
 /** Opens the journal's files and forgets what they hold: everything of it is in the store. */
 export async function reuseJournal(disk: LocalDisk, directory: string): Promise<JournalFile[]> {
-  const { whole, short } = await openFiles(disk, directory);
+  const { whole, short } = await openJournal(disk, directory);
   await removeFiles(disk, short);
   return whole;
 }
@@ -73,7 +74,7 @@ export interface JournalRecovery {
  */
 export async function recoverJournal(options: JournalRecovery): Promise<RecoveredJournal> {
   const { disk, directory, log } = options;
-  const { whole, short } = await openFiles(disk, directory);
+  const { whole, short } = await openJournal(disk, directory);
   try {
     await requireNeverUsed(options, short);
     const candidates = await candidatesOf(options, whole);
@@ -177,23 +178,5 @@ function damage({ directory }: JournalRecovery, what: string): StorageError {
   return new StorageError(
     'corrupt',
     `The journal is damaged: ${what}. Nothing of it was changed. Bring the file back; or give up what was flushed since the last upload: move the directory ${directory} of the state directory away, and attach again.`,
-  );
-}
-
-/** Moves a journal that somebody else's epoch has closed out of the way; it is never deleted. */
-export async function setJournalAside(
-  disk: LocalDisk,
-  directory: string,
-  epoch: number,
-): Promise<string> {
-  for (let attempt = 0; attempt < 1000; attempt += 1) {
-    const target = `${directory}-set-aside-${epoch}${attempt === 0 ? '' : `-${attempt}`}`;
-    if ((await disk.list(target)).length > 0) continue;
-    await disk.rename(directory, target);
-    return target;
-  }
-  throw new StorageError(
-    'local-io',
-    `There is no free name to set ${directory} aside; move older ones away.`,
   );
 }

@@ -22,15 +22,11 @@ import type { SegmentEntries } from './fold.ts';
 import { FrameReader } from './frame-reader.ts';
 import { JournalFiles } from './journal-files.ts';
 import { blockMemory, entriesOf, replay } from './live-blocks.ts';
-import {
-  type RecoveredJournal,
-  recoverJournal,
-  reuseJournal,
-  setJournalAside,
-} from './journal-recovery.ts';
+import { type RecoveredJournal, recoverJournal, reuseJournal } from './journal-recovery.ts';
 import { closeEpoch, loadManifest, Ownership, type OwnershipContext } from './ownership.ts';
 import { PageTable } from './page-table.ts';
 import { SegmentLog } from './segment-log.ts';
+import { keepAside } from './set-aside.ts';
 import type { VolumeSettings } from './settings.ts';
 import { type LeaseWatch, type TakeOver, whenFree } from './take-over.ts';
 import { Uploader } from './uploader.ts';
@@ -137,7 +133,7 @@ async function attach(
   const journalPath = `${directory}/journal`;
   const isOpen = local !== undefined && !local.clean;
   const mayReplay = isOpen && manifest.closedThrough < local.epoch;
-  if (isOpen && !mayReplay) await reportAside(options, journalPath, local.epoch);
+  if (isOpen && !mayReplay) await keepAside(options, journalPath, manifest, local.epoch);
   const state = { epoch: ownership.epoch, clean: false };
   await writeLocalState(disk, `${directory}/state.json`, state);
   const tail = await loadStoredTail(store, ownership.manifest, settings.getConcurrency);
@@ -190,21 +186,6 @@ function reportTakeOver({ log, writerId }: OpenVolumeOptions, before: Manifest):
     volume: name,
     from: writer.host,
     epoch,
-  });
-}
-
-async function reportAside(
-  options: OpenVolumeOptions,
-  journalPath: string,
-  epoch: number,
-): Promise<void> {
-  const { disk, log, name } = options;
-  if ((await disk.list(journalPath)).length === 0) return;
-  const target = await setJournalAside(disk, journalPath, epoch);
-  log.warn('another host wrote this volume since; the journal that was here is set aside', {
-    volume: name,
-    epoch,
-    path: target,
   });
 }
 

@@ -26,18 +26,22 @@ export interface LoadedManifest {
   readonly version: string;
 }
 
-export async function loadManifest(
+export async function loadManifest(store: ObjectStore, volumeId: string): Promise<LoadedManifest> {
+  const found = await findManifest(store, volumeId);
+  if (found !== undefined) return found;
+  throw new StorageError(
+    'corrupt',
+    `The manifest of volume ${volumeId} is missing from ${store.url}; it is never taken for an empty volume.`,
+  );
+}
+
+async function findManifest(
   store: ObjectStore,
   volumeId: string,
   options?: CallOptions,
-): Promise<LoadedManifest> {
+): Promise<LoadedManifest | undefined> {
   const found = await store.load(manifestKey(volumeId), options);
-  if (found === undefined) {
-    throw new StorageError(
-      'corrupt',
-      `The manifest of volume ${volumeId} is missing from ${store.url}; it is never taken for an empty volume.`,
-    );
-  }
+  if (found === undefined) return undefined;
   const manifest = decodeManifest(found.value);
   if (manifest.id !== volumeId)
     throw new StorageError(
@@ -128,12 +132,9 @@ export class Ownership {
    */
   confirm(): Promise<void> {
     return this.inTurn(async () => {
-      const { store } = this.context;
-      const { id } = this.manifest;
-      const loaded = await this.persist(() =>
-        this.call((options) => loadManifest(store, id, options)),
-      );
-      this.requireOurs(loaded.manifest);
+      const { manifest } = await this.persist(() => this.look());
+      if (manifest.epoch !== this.epoch || manifest.writer?.id !== this.writerId)
+        throw this.lost(manifest);
     });
   }
 
@@ -227,8 +228,7 @@ export class Ownership {
 
   /** Looks whether a swap was done all the same; `lost-ownership` when another's value is there. */
   private async wasDone(tried: Manifest): Promise<boolean | undefined> {
-    const { store } = this.context;
-    const found = await this.call((options) => loadManifest(store, tried.id, options));
+    const found = await this.look();
     if (found === undefined) return undefined;
     if (found.manifest.nonce === tried.nonce) {
       this.current = found;
@@ -238,15 +238,28 @@ export class Ownership {
     return false;
   }
 
-  private requireOurs(found: Manifest): void {
-    if (found.epoch !== this.epoch || found.writer?.id !== this.writerId) throw this.lost(found);
+  /** The manifest as it is now; `undefined` when the store does not answer. */
+  private async look(): Promise<LoadedManifest | undefined> {
+    const { store } = this.context;
+    const answer = await this.call(async (options) => ({
+      found: await findManifest(store, this.manifest.id, options),
+    }));
+    if (answer === undefined) return undefined;
+    if (answer.found === undefined) throw this.lost(undefined);
+    return answer.found;
   }
 
-  private lost(found: Manifest): StorageError {
-    const by = found.writer === undefined ? 'another host' : found.writer.host;
+  /** `found`: what the manifest says now; `undefined` when it is gone. */
+  private lost(found: Manifest | undefined): StorageError {
+    const { name } = this.manifest;
+    const by = found?.writer?.host ?? 'another host';
+    const what =
+      found === undefined
+        ? `was deleted: its manifest is gone from ${this.context.store.url}`
+        : `was taken by ${by} (epoch ${found.epoch}, this was epoch ${this.epoch})`;
     const error = new StorageError(
       'lost-ownership',
-      `Volume ${found.name} was taken by ${by} (epoch ${found.epoch}, this was epoch ${this.epoch}); this host has stopped answering for it.`,
+      `Volume ${name} ${what}; this host has stopped answering for it.`,
     );
     this.lostError = error;
     this.end(error);

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
+import { deleteVolume } from '../../src/volume/catalog.ts';
 import type { LeaseWatch } from '../../src/volume/take-over.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 import { VolumeHost } from '../support/volume-host.ts';
@@ -132,4 +133,34 @@ test('of two that attach a free volume at once, the second is told who was first
   const [loser] = opened.filter((each) => each.status === 'rejected');
   expect(loser?.reason).toMatchObject({ code: 'held' });
   await winner?.value.abandon();
+});
+
+test('a volume that a dead writer has is deleted after its lease, one that lives by force alone', async () => {
+  const { other, volume, clock, otherClock } = await heldVolume();
+  const { store, random } = other;
+  const remove = (takeOver: 'when-dead' | 'now'): Promise<void> =>
+    deleteVolume(store, 'drive', { clock: otherClock, random, takeOver });
+  const refused = remove('when-dead').catch((error: unknown) => error);
+  await clock.advance(leaseMs / 2);
+  await otherClock.advance(leaseMs);
+  expect(await refused).toMatchObject({ code: 'held' });
+  const put = volume.write(0, block, { fua: true });
+  await clock.advance(10);
+  await put;
+  await remove('now');
+  await clock.advance(leaseMs);
+  expect(volume.statistics().failure).toContain('was deleted: its manifest is gone');
+  await expect(other.open('drive')).rejects.toMatchObject({ code: 'not-found' });
+  await volume.abandon();
+});
+
+test('a deletion that was interrupted is taken up again', async () => {
+  const { other, volume, otherClock: clock } = await heldVolume();
+  await volume.close();
+  const { store, random } = other;
+  const failing = { ...store, remove: () => Promise.reject(new Error('gone')) };
+  await expect(deleteVolume(failing, 'drive', { clock, random })).rejects.toThrow('gone');
+  await expect(other.open('drive')).rejects.toThrow('a host that deletes it');
+  await deleteVolume(store, 'drive', { clock, random });
+  expect((await store.list('')).keys).toEqual([]);
 });

@@ -1,6 +1,7 @@
 import { Option } from 'commander';
 import { askDaemon, daemonKeys } from '../daemon.ts';
 import { withStores } from '../stores.ts';
+import { takeOverIn } from '../taking-over.ts';
 import { type Invocation, storeKeys, type Verb } from '../verb.ts';
 import { findOne } from '../volumes.ts';
 
@@ -32,9 +33,7 @@ export const detachVerb: Verb = {
 async function attach(invocation: Invocation): Promise<undefined> {
   const { output, options } = invocation;
   const name = invocation.arguments[0] ?? '';
-  const takeOver =
-    options['force'] === true ? 'now' : options['takeOver'] === true ? 'when-dead' : 'never';
-  const query = new URLSearchParams({ volume: name, take_over: takeOver });
+  const query = new URLSearchParams({ volume: name, take_over: takeOverIn(options) });
   output.progress(`attaching ${name} \u2026`);
   const answer = await askDaemon(invocation, `/attach?${query.toString()}`, { method: 'POST' });
   output.result(answer, () => `attached ${name}`);

@@ -5,10 +5,12 @@ import type { Manifest } from '../../format/manifest.ts';
 import type { StoreUsage } from '../../volume/catalog.ts';
 import { fields, table } from '../output.ts';
 import { withStores } from '../stores.ts';
+import { takeOverIn, WatchProgress } from '../taking-over.ts';
 import { type Invocation, type Noun, storeKeys } from '../verb.ts';
 import { findOne, type StoredVolume, volumesOf } from '../volumes.ts';
 import { attachVerb, detachVerb } from './attach.ts';
 import { checkVerb } from './volume-check.ts';
+import { describeSetAside, discardVerb, findSetAside } from './volume-discard.ts';
 
 export const volumeNoun: Noun = {
   name: 'volume',
@@ -55,21 +57,29 @@ export const volumeNoun: Noun = {
       summary: 'Show what is known of a volume',
       examples: [['show data', 'show a volume: its size, its store, who has it']],
       arguments: [['<name>', 'its name']],
-      keys: storeKeys,
+      keys: ['state_dir', ...storeKeys],
       run: show,
     },
     {
       name: 'delete',
       summary: 'Delete a volume and all of its data, for good',
-      examples: [['delete data --confirm data', 'delete a volume: its name is to be given twice']],
+      examples: [
+        ['delete data --confirm data', 'delete a volume: its name is to be given twice'],
+        ['delete data --confirm data --take-over', 'delete one that a lost machine still has'],
+      ],
       arguments: [['<name>', 'its name']],
-      options: [new Option('--confirm <name>', 'its name again').makeOptionMandatory()],
+      options: [
+        new Option('--confirm <name>', 'its name again').makeOptionMandatory(),
+        new Option('--take-over', 'delete it when its writer\u2019s lease has ended'),
+        new Option('--force', 'delete it whether or not a writer has it'),
+      ],
       keys: storeKeys,
       run: remove,
     },
     checkVerb,
     attachVerb,
     detachVerb,
+    discardVerb,
   ],
 };
 
@@ -148,7 +158,13 @@ async function show(invocation: Invocation): Promise<undefined> {
     const { measureVolume } = await import('../../volume/catalog.ts');
     invocation.output.progress(`measuring ${manifest.name} …`);
     const usage = await measureVolume(opened.store, manifest.id);
-    invocation.output.result({ ...withStore(found), usage }, () => fields(rowsOf(found, usage)));
+    const setAside = await findSetAside(invocation, manifest.id);
+    invocation.output.result({ ...withStore(found), usage, setAside }, () =>
+      fields([
+        ...rowsOf(found, usage),
+        ...setAside.map((each): [string, string] => ['set aside', describeSetAside(each)]),
+      ]),
+    );
   });
   return undefined;
 }
@@ -181,8 +197,15 @@ async function remove(invocation: Invocation): Promise<undefined> {
   await withStores(invocation, async (all) => {
     const { opened, manifest } = await findOne(all, name);
     const { deleteVolume } = await import('../../volume/catalog.ts');
+    const { clock, random } = invocation.drivers;
+    const progress = new WatchProgress(invocation.output);
     invocation.output.progress(`deleting ${name} …`);
-    await deleteVolume(opened.store, name);
+    await deleteVolume(opened.store, name, {
+      clock,
+      random,
+      takeOver: takeOverIn(invocation.options),
+      onWatch: (watch) => progress.show(watch),
+    });
     invocation.output.result({ deleted: withStore({ opened, manifest }) }, () => {
       return `deleted ${name} from ${opened.store.url}`;
     });

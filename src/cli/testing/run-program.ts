@@ -4,6 +4,7 @@ import { systemClock } from '../../base/clock.ts';
 import { StorageError } from '../../base/errors.ts';
 import { seededRandom } from '../../base/random.ts';
 import { MemorySource } from '../../host/testing/memory-source.ts';
+import { createLocalDisk } from '../../store/local-disk.ts';
 import { createMemoryStore } from '../../store/memory-store.ts';
 import { listVolumes } from '../../volume/catalog.ts';
 import { contents } from '../contents.ts';
@@ -94,6 +95,7 @@ export class TestMachine {
         return source;
       },
       connect: () => Promise.reject(new Error('ECONNREFUSED')),
+      openDisk: createLocalDisk,
       createServer: () => ({
         listen: (address) => Promise.resolve(address),
         drain: () => Promise.resolve(),
