@@ -55,6 +55,9 @@ export class CrashRun {
   #hostCount = 0;
   /** The newest host is not the one that had the volume last. */
   #mustTake = false;
+  /** How the last daemon answered writes: by default they outlive it. */
+  #starting: 'journal' | 'memory' = 'journal';
+  #answered: 'journal' | 'memory' = 'journal';
 
   constructor(options: CrashRunOptions) {
     this.#options = options;
@@ -70,7 +73,7 @@ export class CrashRun {
 
   /** Starts, checks what is there, writes and kills. */
   async round(): Promise<void> {
-    let promised: Promised = 'disk';
+    let promised = this.#onThisDisk;
     try {
       promised = this.#chooseHost();
       if (this.#chance(0.15)) await this.#killWhileOpening();
@@ -92,13 +95,18 @@ export class CrashRun {
   /** A last look, on the disk that the volume is on; then a clean end, and a look from elsewhere. */
   async finish(): Promise<void> {
     const daemon = await this.#start();
-    await this.#check(daemon, 'disk');
+    await this.#check(daemon, this.#onThisDisk);
     await daemon.stop();
     this.#newHost();
     const elsewhere = await this.#start();
     await this.#check(elsewhere, 'all');
     await elsewhere.stop();
     await requireSoundAt(this.#options.store);
+  }
+
+  /** What the next start on the same disk must find. */
+  get #onThisDisk(): Promised {
+    return this.#answered === 'journal' ? 'answered' : 'disk';
   }
 
   /** The same disk, mostly; else an empty one, or one whose volume was taken since. */
@@ -111,7 +119,7 @@ export class CrashRun {
       this.#hosts.push(oldest);
       this.#mustTake = true;
       this.tally.hostsBack += 1;
-    } else return 'disk';
+    } else return this.#onThisDisk;
     return this.#options.durability === 'store' ? 'flushed' : 'prefix';
   }
 
@@ -127,7 +135,11 @@ export class CrashRun {
   #start(): Promise<Daemon> {
     const pick = <T>(...values: T[]): T =>
       values[Math.floor(this.#random.fraction() * values.length)] as T;
+    // Whatever is recovered is in the journal: only the last daemon's answers count.
+    const answered = this.#chance(0.75) ? 'journal' : 'memory';
+    this.#starting = answered;
     const flags = [
+      ...['--writes-answered', answered],
       ...['--upload-interval', pick('10ms', '50ms', '200ms', '1s', '5s')],
       ...['--upload-concurrency', pick('1', '2', '4')],
       ...['--cache-memory', pick('1MiB', '16MiB'), '--cache-disk', pick('0', '16MiB')],
@@ -161,6 +173,7 @@ export class CrashRun {
     const image = await client.readAll();
     client.destroy();
     this.#mustTake = false;
+    this.#answered = this.#starting;
     this.tally.blocksLost += this.#history.verify(image, promised);
   }
 

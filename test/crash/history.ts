@@ -32,10 +32,11 @@ export interface Sent {
 }
 
 /**
- * What must be there besides being a prefix: `disk`, all that was flushed or found on this disk;
- * `flushed`, what was flushed; `prefix`, nothing; `all`, whatever was answered.
+ * What must be there besides being a prefix. On the disk that it was written on: `answered`, all that
+ * was; `disk`, all that was flushed or found after a crash. Elsewhere: `all`, after an orderly end;
+ * `flushed`; or `prefix`, nothing.
  */
-export type Promised = 'disk' | 'flushed' | 'prefix' | 'all';
+export type Promised = 'answered' | 'disk' | 'all' | 'flushed' | 'prefix';
 
 /** The volume holds what it may not. */
 export class Violation extends Error {
@@ -162,9 +163,11 @@ export class History {
       );
       if (kept === undefined) throw violation(block, candidates, forced, reachedAt, isPromised);
       const gone = writes.filter((write) => precedes(kept, write));
-      lost += gone.filter((write) => Number.isFinite(write.answeredAt)).length;
+      lost += gone.filter(isAnswered).length;
       this.#blocks[block] =
-        promised === 'disk' ? this.#recovered(writes, kept) : [original(kept.sequence)];
+        promised === 'disk' || promised === 'answered'
+          ? this.#recovered(writes, kept)
+          : [original(kept.sequence)];
     });
     this.#rank += 2;
     return lost;
@@ -201,11 +204,13 @@ function original(sequence: number): Write {
   return { sequence, sentAt: 0, answeredAt: 0, flushed: true, recovered: true, rank: 0 };
 }
 
+const isAnswered = (write: Write): boolean => Number.isFinite(write.answeredAt);
 const promises: Readonly<Record<Promised, (write: Write) => boolean>> = {
+  answered: isAnswered,
   disk: (write) => write.flushed || write.recovered,
   flushed: (write) => write.flushed,
   prefix: () => false,
-  all: (write) => Number.isFinite(write.answeredAt),
+  all: isAnswered,
 };
 
 /** Whether, of two writes of one block, the second surely replaced the first. */
