@@ -24,7 +24,7 @@ describe('kill -9 under load', () => {
       const store = await kind.make(root);
       const run = new CrashRun({ store, root, seed: crashSeed + at, durability });
       await run.prepare();
-      while (run.tally.kills < kills) await run.round();
+      while (run.tally.kills < kills || run.tally.flushes === 0) await run.round();
       await run.finish();
       process.stdout.write(
         `${kind.name}, ${durability}, seed ${crashSeed + at}: ${JSON.stringify(run.tally)}\n`,

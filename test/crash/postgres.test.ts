@@ -13,6 +13,7 @@ import { missingRgw, startRgw } from '../support/rgw.ts';
 import { requireSoundAt } from '../support/sound-stores.ts';
 import { sharedS3 } from '../support/shared-s3.ts';
 import { bucketOn } from '../support/stores.ts';
+import { postgresKills } from './settings.ts';
 import { missingPostgres, Postgres, type PostgresLoad } from './postgres.ts';
 
 const missing =
@@ -22,6 +23,7 @@ const missing =
   missingPostgres();
 
 const clients = 3;
+const timeout = 120_000 + postgresKills * 30_000;
 
 /** A volume with a database on it, and the machine that it is on. */
 class Database implements AsyncDisposable {
@@ -146,13 +148,13 @@ function expectAll(ledger: ReadonlyMap<number, number>, load: PostgresLoad): voi
 }
 
 describe('PostgreSQL on a volume', () => {
-  it('keeps every commit when the daemon is killed, and is whole on another disk', async ({
-    skip,
-  }) => {
+  it('keeps every commit when the daemon is killed, and is whole on another disk', {
+    timeout,
+  }, async ({ skip }) => {
     skip(missing !== undefined, missing);
     await using root = await TemporaryDirectory.make();
     await using database = await Database.make(root, directoryStore(root.join('store')), 'local');
-    for (let kill = 0; kill < 2; kill += 1) {
+    for (let kill = 0; kill < postgresKills; kill += 1) {
       await using load = await database.load();
       await load.progress(50);
       await database.kill(load);
@@ -170,7 +172,9 @@ describe('PostgreSQL on a volume', () => {
     await database.finish();
   });
 
-  it('goes on while the store is away, and loses nothing of that', async ({ skip }) => {
+  it('goes on while the store is away, and loses nothing of that', { timeout }, async ({
+    skip,
+  }) => {
     const lacking = missing ?? missingRgw();
     skip(lacking !== undefined, lacking);
     await using root = await TemporaryDirectory.make();
@@ -189,12 +193,14 @@ describe('PostgreSQL on a volume', () => {
     await database.finish();
   });
 
-  it('keeps every commit on an empty disk, with store durability', async ({ skip }) => {
+  it('keeps every commit on an empty disk, with store durability', { timeout }, async ({
+    skip,
+  }) => {
     const lacking = missing ?? missingRgw();
     skip(lacking !== undefined, lacking);
     await using root = await TemporaryDirectory.make();
     await using database = await Database.make(root, await bucketOn(await sharedS3()), 'store');
-    for (let kill = 0; kill < 2; kill += 1) {
+    for (let kill = 0; kill < postgresKills; kill += 1) {
       await using load = await database.load();
       await load.progress(20);
       await database.kill(load);
