@@ -4,24 +4,31 @@ import { ConnectionLost, type NbdAddress, NbdClient } from '../support/nbd-clien
 export class Taking {
   readonly #address: NbdAddress;
   readonly #name: string;
+  readonly #done: Promise<NbdClient | undefined>;
   #stopped = false;
-  readonly done: Promise<NbdClient>;
 
   constructor(address: NbdAddress, name: string) {
     this.#address = address;
     this.#name = name;
-    this.done = this.#ask();
-    // Whoever waits for it hears of a failure; one that is given up is no matter.
-    this.done.catch(() => undefined);
+    this.#done = this.#ask();
+    // Whoever waits for it hears of a failure.
+    this.#done.catch(() => undefined);
   }
 
-  async giveUp(): Promise<void> {
+  /** Resolves when the host has the volume. */
+  async got(): Promise<NbdClient> {
+    const client = await this.#done;
+    if (client === undefined) throw new Error('the volume was not to be had');
+    return client;
+  }
+
+  /** Asks no more; a client all the same when the host had the volume already. */
+  giveUp(): Promise<NbdClient | undefined> {
     this.#stopped = true;
-    const client = await this.done.catch(() => undefined);
-    if (client !== undefined) throw new Error('a volume was given to two hosts');
+    return this.#done;
   }
 
-  async #ask(): Promise<NbdClient> {
+  async #ask(): Promise<NbdClient | undefined> {
     const deadline = performance.now() + 60_000;
     while (!this.#stopped) {
       try {
@@ -31,6 +38,6 @@ export class Taking {
       }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    throw new Error('given up');
+    return undefined;
   }
 }

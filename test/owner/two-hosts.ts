@@ -95,7 +95,7 @@ export class TwoHosts {
   }
 
   async #round(): Promise<void> {
-    const [owner, other] = this.#hosts as [Daemon, Daemon];
+    const [owner] = this.#hosts as [Daemon, Daemon];
     const how = this.#chooseHow();
     const marker = await NbdClient.connect(owner.socketPath, this.#name);
     await this.#mark(marker);
@@ -109,15 +109,19 @@ export class TwoHosts {
     // It is looked at when it is known who has the volume.
     loading.catch(() => undefined);
     await sleep(this.#random.fraction() * 300);
-    const taken =
-      how === 'force'
-        ? await this.#force(other)
-        : await this.#stop(owner, other, how, load, marker);
+    const other = this.#hosts[1] as Daemon;
+    let taken = how === 'force' ? await this.#force(other) : await this.#stop(how, load, marker);
     if (taken === undefined) {
       load.stop();
-      await loading;
-      await this.#goOn(marker);
-    } else {
+      taken = await loading
+        .then(() => this.#goOn(marker))
+        // It answered when it woke, and was too late with its lease all the same.
+        .catch(async (error: unknown) => {
+          requireRefused(error);
+          return this.#look(await new Taking(other.socketPath, this.#name).got());
+        });
+    }
+    if (taken !== undefined) {
       await loading.catch(requireRefused);
       await this.#askInVain(marker);
       this.#history.verify(taken.image, 'flushed');
@@ -137,20 +141,15 @@ export class TwoHosts {
   }
 
   /** Stops the owner and wakes it; what the other has found, if that one has the volume then. */
-  async #stop(
-    owner: Daemon,
-    other: Daemon,
-    how: How,
-    load: Load,
-    marker: NbdClient,
-  ): Promise<Taken | undefined> {
+  async #stop(how: How, load: Load, marker: NbdClient): Promise<Taken | undefined> {
+    const [owner, other] = this.#hosts as [Daemon, Daemon];
     const { leaseMs } = this.#options;
     process.kill(owner.pid, 'SIGSTOP');
     // What is under way stays so until the owner wakes; nothing more is sent.
     load.stop();
     const taking = new Taking(other.socketPath, this.#name);
     if (how === 'late') {
-      const taken = await this.#look(await taking.done);
+      const taken = await this.#look(await taking.got());
       const refused = this.#askInVain(marker);
       await sleep(this.#random.fraction() ** 2 * leaseMs);
       process.kill(owner.pid, 'SIGCONT');
@@ -167,9 +166,8 @@ export class TwoHosts {
         return false;
       },
     );
-    if (!wasKept) return this.#look(await taking.done);
-    await taking.giveUp();
-    return undefined;
+    const client = wasKept ? await taking.giveUp() : await taking.got();
+    return client === undefined ? undefined : this.#look(client);
   }
 
   /** Takes the volume from an owner that is alive and at work. */
@@ -221,10 +219,11 @@ export class TwoHosts {
   }
 
   /** The owner was woken in time: everything that it answered is there. */
-  async #goOn(client: NbdClient): Promise<void> {
+  async #goOn(client: NbdClient): Promise<undefined> {
     await this.#requireMark(client);
     this.#history.verify(await client.read(0, historyBytes), 'all');
     this.tally.kept += 1;
+    return undefined;
   }
 }
 
