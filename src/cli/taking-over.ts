@@ -1,5 +1,4 @@
 import { isStorageError, StorageError } from '../base/errors.ts';
-import { roundDuration } from '../base/quantity.ts';
 import type { VolumeCatalog } from '../host/volume-catalog.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
 import type { Output } from './output.ts';
@@ -86,7 +85,8 @@ export class WatchProgress {
     );
     if (first === undefined) return;
     const more = others.length === 0 ? '' : ` and ${others.length} more`;
-    const left = `${roundDuration(first.remainingMs)} of ${roundDuration(first.leaseMs)}`;
+    const seconds = (ms: number): string => `${Math.ceil(ms / 1000)} s`;
+    const left = `${seconds(first.remainingMs)} of ${seconds(first.leaseMs)}`;
     this.#output.progress(
       `waiting whether ${first.host} still has ${first.volume}${more}: ${left} left`,
     );
