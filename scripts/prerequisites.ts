@@ -29,6 +29,7 @@ export const testPackages: Readonly<Record<string, string>> = {
   iproute2: "the guest's network",
   'nbd-client': "the Linux kernel's NBD client, in the guest",
   mdadm: 'a mirror of a local disk and a volume, in the guest',
+  systemd: 'checks the units of a service, and speaks for one',
   postgresql: 'a database whose commits must survive, on a volume',
 };
 

@@ -1,3 +1,5 @@
+import { realpathSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import type { Drivers, OpenStore, StoreRequest } from '../cli/drivers.ts';
@@ -6,6 +8,7 @@ import { createLocalDisk } from '../store/local-disk.ts';
 import { openStore, parseStoreUrl } from '../store/open-store.ts';
 import type { StoreMetrics } from '../store/with-metrics.ts';
 import { connectTo, createNbdFront } from './nbd-front.ts';
+import { notifySystemd } from './notify.ts';
 import { volumeSources } from './volume-sources.ts';
 
 /** The drivers of this machine. */
@@ -22,6 +25,10 @@ export function systemDrivers(
     createSource: sourceOf,
     connect: connectTo,
     openDisk: createLocalDisk,
+    command: [process.execPath, process.argv[1] ?? ''].map((path) => realpathSync(path)),
+    pid: process.pid,
+    notify: notifySystemd,
+    writeFile,
     createServer: (catalog, settings, log) =>
       createNbdFront(
         catalog,

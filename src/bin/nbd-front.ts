@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { readFile, readlink, rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
@@ -21,6 +21,7 @@ export function createNbdFront(
   const server = createNbdServer({ catalog, clock, log, limits });
   return {
     listen: (address) => listen(server, address),
+    adopt: (fd) => adopt(server, fd),
     drain: () => server.drain(),
     disconnect: (volume) => server.disconnect(volume),
     close: () => server.close(),
@@ -40,6 +41,25 @@ async function listen(server: NbdServer, address: ListenAddress): Promise<Listen
   } catch (error) {
     throw listenError(address, error);
   }
+}
+
+async function adopt(server: NbdServer, fd: number): Promise<ListenAddress> {
+  try {
+    const bound = await server.listen({ fd });
+    if ('port' in bound) return { kind: 'tcp', ...bound };
+    return { kind: 'unix', path: await pathOfSocket(fd) };
+  } catch (cause) {
+    const { message } = cause as Error;
+    const said = `cannot use the socket that was passed as ${fd}: ${message}`;
+    throw new StorageError('local-io', said, { cause });
+  }
+}
+
+/** Where a Unix socket lies in the file system, as the kernel tells it. */
+async function pathOfSocket(fd: number): Promise<string> {
+  const inode = /\[(\d+)\]/.exec(await readlink(`/proc/self/fd/${fd}`))?.[1];
+  const sockets = await readFile('/proc/net/unix', 'utf8');
+  return new RegExp(` ${inode} (/.*)$`, 'm').exec(sockets)?.[1] ?? `/proc/self/fd/${fd}`;
 }
 
 function listenError(address: ListenAddress, cause: unknown): StorageError {

@@ -3,6 +3,7 @@ import { proxyVerb } from './commands/proxy.ts';
 import { serveVerb } from './commands/serve.ts';
 import { statusVerb } from './commands/status.ts';
 import { storeNoun } from './commands/store.ts';
+import { systemdNoun } from './commands/systemd.ts';
 import { versionVerb } from './commands/version.ts';
 import { volumeNoun } from './commands/volume.ts';
 import type { Noun, Verb } from './verb.ts';
@@ -15,5 +16,6 @@ export const contents: readonly (Noun | Verb)[] = [
   volumeNoun,
   storeNoun,
   configNoun,
+  systemdNoun,
   versionVerb,
 ];

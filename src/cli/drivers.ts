@@ -24,6 +24,12 @@ export interface Drivers {
     settings: Pick<Settings, 'limits.connections' | 'limits.in_flight'>,
     log: Log,
   ): BlockServer;
+  /** What this program was started with: Node and the script, by their paths. */
+  readonly command: readonly string[];
+  readonly pid: number;
+  /** Tells the service manager; false when that failed. */
+  notify(assignments: readonly string[]): Promise<boolean>;
+  writeFile(path: string, text: string): Promise<void>;
   /** Opens a connection to an NBD server. */
   connect(address: ListenAddress): Promise<Socket>;
   /** The local disk under a state directory, which need not be there. */

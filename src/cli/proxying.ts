@@ -11,6 +11,7 @@ import {
 } from '../host/listen-address.ts';
 import type { ExportCatalog } from '../nbd/export-catalog.ts';
 import { RemoteDevice } from '../nbd/remote-device.ts';
+import { ServiceManager } from './service-manager.ts';
 import { firstSignal } from './signals.ts';
 import { pasteLines } from './serving.ts';
 import type { Invocation } from './verb.ts';
@@ -52,7 +53,10 @@ export async function proxy(invocation: Invocation): Promise<number> {
       const size = formatSize(device.sizeBytes);
       return `${head}\n  ${uri}  (${size})\n\nTo use it:\n${pasteLines(address, exportName)}`;
     });
+    const manager = new ServiceManager({ ...drivers, environment, log });
+    await manager.ready(`passing ${exportUri(place.address, exportName)} on`);
     log.info('stopping', { signal: await stopSignal });
+    await manager.stopping('flushing');
     await server.drain();
     await device.flush();
   } finally {

@@ -17,6 +17,7 @@ import type { Configuration } from './configuration/load.ts';
 import { stateDirectoryOf, storesOf } from './configuration/places.ts';
 import type { OpenStore } from './drivers.ts';
 import type { Invocation } from './verb.ts';
+import { passedSockets, ServiceManager } from './service-manager.ts';
 import { firstSignal } from './signals.ts';
 import { openStore } from './stores.ts';
 import { takeOverHeld, takeOverOf, takeOverWishes } from './taking-over.ts';
@@ -42,6 +43,7 @@ export async function serve(invocation: Invocation): Promise<number> {
     stateDirectory: stateDirectoryOf(configuration, environment, workingDirectory),
     controlSocketPath: settings.control_socket,
     listen,
+    passedSockets: passedSockets(environment, drivers.pid),
     metrics: metricsAddress(settings),
     defaultVolume: settings.default_volume,
     openSources: (stateDirectory) => openSources(invocation, configuration, stateDirectory, log),
@@ -59,7 +61,10 @@ export async function serve(invocation: Invocation): Promise<number> {
     output.warning(`${where} is open to the network: whoever reaches it can read and write`);
   }
   log.debug('serving', { stateDirectory: daemon.status().stateDirectory });
+  const manager = new ServiceManager({ ...drivers, environment, log });
+  await manager.ready(`serving on ${daemon.addresses.map(formatListenAddress).join(' ')}`);
   const signal = await stopSignal;
+  await manager.stopping('uploading what is not in the store yet');
   log.info('stopping: uploading what is not in the store yet', { signal });
   try {
     await daemon.stop();

@@ -38,6 +38,7 @@ function server(): BlockServer {
   };
   return {
     listen: (address) => Promise.resolve({ ...address, port: 4711 }),
+    adopt: (fd) => Promise.resolve({ kind: 'unix', path: `/passed/${fd}` }),
     drain: () => call('drain'),
     disconnect: (volume) => call(`disconnect ${volume}`),
     close: () => call('close'),
@@ -51,6 +52,7 @@ async function start(changes: Partial<DaemonOptions> = {}): Promise<Daemon> {
     stateDirectory: state,
     controlSocketPath: undefined,
     listen: [{ kind: 'tcp', host: '127.0.0.1', port: 0 }],
+    passedSockets: [],
     defaultVolume: undefined,
     openSources: () => Promise.resolve([source]),
     createServer: server,
@@ -72,6 +74,14 @@ async function ask(): Promise<DaemonStatus> {
 }
 
 describe('a daemon', () => {
+  it('listens on the sockets that it was passed, and then on no other', async () => {
+    const { addresses } = await start({ passedSockets: [3, 4] });
+    expect(addresses).toEqual([
+      { kind: 'unix', path: '/passed/3' },
+      { kind: 'unix', path: '/passed/4' },
+    ]);
+  });
+
   it('tells its status over the control socket, to its user alone', async () => {
     const daemon = await start();
     await daemon.catalog.open('v');

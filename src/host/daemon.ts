@@ -17,6 +17,8 @@ import type { VolumeSource } from './volume-source.ts';
 export interface BlockServer {
   /** Resolves with the address that it got: a real port where port 0 was asked for. */
   listen(address: ListenAddress): Promise<ListenAddress>;
+  /** Listens on a socket that was passed to this process; resolves with its address. */
+  adopt(fd: number): Promise<ListenAddress>;
   /** Takes no more requests and resolves when those under way are answered. */
   drain(): Promise<void>;
   /** Does so for the clients of one volume, which are disconnected then. */
@@ -32,6 +34,8 @@ export interface DaemonOptions {
   /** `undefined`: in the state directory. */
   readonly controlSocketPath: string | undefined;
   readonly listen: readonly ListenAddress[];
+  /** Descriptors of sockets that listen already; used instead of `listen`, if there are any. */
+  readonly passedSockets: readonly number[];
   /** Where metrics are served; nowhere when not given. */
   readonly metrics?: MetricsAddress | undefined;
   readonly defaultVolume: string | undefined;
@@ -122,7 +126,12 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
   );
   if (options.metrics !== undefined) parts.metrics = await serveMetrics(options.metrics, status);
   await options.prepare?.(catalog);
-  for (const address of options.listen) addresses.push(await server.listen(address));
+  const { listen, passedSockets } = options;
+  for (const fd of passedSockets) addresses.push(await server.adopt(fd));
+  // Whoever passes sockets has opened all that are to be.
+  if (passedSockets.length === 0) {
+    for (const address of listen) addresses.push(await server.listen(address));
+  }
   parts.meter.start();
   return {
     addresses,

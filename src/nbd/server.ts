@@ -14,6 +14,11 @@ export type ListenAddress =
   | { readonly host: string; readonly port: number }
   | { readonly path: string };
 
+/** A socket that listens already, opened by whoever started this process. */
+export interface PassedSocket {
+  readonly fd: number;
+}
+
 export interface NbdServerOptions {
   readonly catalog: ExportCatalog;
   readonly clock: Clock;
@@ -31,7 +36,7 @@ export interface NbdClient {
 
 export interface NbdServer {
   /** May be called for several addresses. Returns the actual one; fails as the system does. */
-  listen(address: ListenAddress): Promise<ListenAddress>;
+  listen<A extends ListenAddress | PassedSocket>(address: A): Promise<A | ListenAddress>;
   clients(): NbdClient[];
   /** Bytes that all connections together hold, of `inFlightBytesTotal`. */
   inFlightBytes(): number;
@@ -70,7 +75,7 @@ class ListeningServer implements NbdServer {
     this.budget = new ByteBudget(options.clock, this.limits.inFlightBytesTotal);
   }
 
-  async listen(address: ListenAddress): Promise<ListenAddress> {
+  async listen<A extends ListenAddress | PassedSocket>(address: A): Promise<A | ListenAddress> {
     const server = createServer({
       // A client may send all it has, close its half and still read the answers.
       allowHalfOpen: true,
@@ -91,6 +96,7 @@ class ListeningServer implements NbdServer {
     });
     this.servers.add(server);
     const bound = server.address();
+    // Of a Unix socket that was passed Node does not know the path.
     if (bound === null || typeof bound === 'string') return address;
     return { host: bound.address, port: bound.port };
   }
@@ -134,10 +140,12 @@ class ListeningServer implements NbdServer {
     this.servers.clear();
   }
 
-  private connected(socket: Socket, address: ListenAddress): void {
+  private connected(socket: Socket, address: ListenAddress | PassedSocket): void {
     const { log, catalog, clock, tls } = this.options;
     const peer =
-      'path' in address ? `unix:${address.path}` : `${socket.remoteAddress}:${socket.remotePort}`;
+      socket.remoteAddress === undefined
+        ? `unix:${'path' in address ? address.path : ''}`
+        : `${socket.remoteAddress}:${socket.remotePort}`;
     if (this.shuttingDown || this.open.size >= this.limits.connections) {
       log.warn('connection refused', { peer, reason: 'too many connections, or shutting down' });
       socket.on('error', () => undefined);

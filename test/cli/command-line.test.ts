@@ -52,6 +52,8 @@ describe('elasticdrive', () => {
     'config',
     'config check',
     'config show',
+    'systemd',
+    'systemd install',
     'version',
   ])('helps with "%s", examples first', async (line) => {
     const words = line.split(' ').filter((word) => word !== '');

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { writeFile } from 'node:fs/promises';
 import { Writable } from 'node:stream';
 import { systemClock } from '../../base/clock.ts';
 import { StorageError } from '../../base/errors.ts';
@@ -94,10 +95,15 @@ export class TestMachine {
           }));
         return source;
       },
+      command: ['/usr/bin/node', '/opt/elasticdrive/bin/elasticdrive.js'],
+      pid: 1,
+      notify: () => Promise.resolve(true),
+      writeFile: (path, text) => writeFile(path, text),
       connect: () => Promise.reject(new Error('ECONNREFUSED')),
       openDisk: createLocalDisk,
       createServer: () => ({
         listen: (address) => Promise.resolve(address),
+        adopt: (fd) => Promise.reject(new Error(`nothing was passed as ${fd}`)),
         drain: () => Promise.resolve(),
         disconnect: () => Promise.resolve(),
         close: () => Promise.resolve(),
