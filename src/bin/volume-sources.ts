@@ -116,6 +116,8 @@ function volumeSettings(settings: Settings): VolumeSettings {
     getConcurrency: settings['read.concurrency'],
     readaheadBytes: settings['read.ahead'],
     leaseMs: settings['lease.time'],
+    scrubIntervalMs: settings['scrub.interval'],
+    scrubBytesPerSecond: settings['scrub.rate'],
     durability: settings.durability,
     writesAnswered: settings['writes.answered'],
   };

@@ -4,7 +4,7 @@ import type { ControlRequest, ControlRoutes } from './control-socket.ts';
 import type { DaemonStatus } from './status.ts';
 import type { VolumeCatalog } from './volume-catalog.ts';
 
-/** What the commands `status`, `volume attach` and `volume detach` ask of a daemon. */
+/** What the commands `status`, `volume attach`, `volume detach` and `volume scrub` ask of a daemon. */
 export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog): ControlRoutes {
   return {
     'GET /status': status,
@@ -12,6 +12,16 @@ export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog
       const volume = nameIn(request);
       await catalog.attach(volume, takeOverIn(request));
       return { attached: volume };
+    },
+    // Answered when the scrub is done; `status` tells how far it is.
+    'POST /scrub': async (request) => {
+      const name = nameIn(request);
+      const attached = catalog.attached().find((volume) => volume.name === name);
+      if (attached?.volume.scrub === undefined) {
+        const message = `volume "${name}" is not attached here for writing: "elasticdrive volume check ${name} --read-data" reads it from anywhere`;
+        throw new StorageError('not-found', message);
+      }
+      return attached.volume.scrub();
     },
     'POST /detach': async (request) => {
       const volume = nameIn(request);

@@ -1,6 +1,6 @@
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { StorageError } from '../base/errors.ts';
+import { StorageError, toStorageError } from '../base/errors.ts';
 import { expositionType } from './exposition.ts';
 import { renderMetrics } from './metrics.ts';
 import { formatMetricsAddress, type MetricsAddress } from './metrics-address.ts';
@@ -20,8 +20,13 @@ export async function serveMetrics(
 ): Promise<MetricsServer> {
   const server = createServer({ requestTimeout: requestTimeoutMs }, (incoming, response) => {
     const allowed = incoming.method === 'GET' || incoming.method === 'HEAD';
-    if (!allowed) answer(response, 405, 'GET and HEAD only\n');
-    else answerPath(response, incoming.url ?? '/', status);
+    try {
+      if (!allowed) answer(response, 405, 'GET and HEAD only\n');
+      else answerPath(response, incoming.url ?? '/', status);
+    } catch (error) {
+      // Whoever watches must not be what ends it.
+      answer(response, 500, `${toStorageError(error).message}\n`);
+    }
   });
   const address = formatMetricsAddress(wanted);
   await new Promise<void>((resolve, reject) => {

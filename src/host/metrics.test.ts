@@ -166,6 +166,8 @@ describe('the server of metrics', () => {
       });
       expect((await get(server.address.port, '/')).code).toBe(404);
       expect((await get(server.address.port, '/metrics', 'POST')).code).toBe(405);
+      current = undefined as unknown as DaemonStatus;
+      expect((await get(server.address.port, '/metrics')).code).toBe(500);
       await expect(
         serveMetrics({ host: '127.0.0.1', port: server.address.port }, () => status),
       ).rejects.toThrow('another process listens there');

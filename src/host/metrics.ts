@@ -1,3 +1,4 @@
+import { blockBytes } from '../format/geometry.ts';
 import { deviceOperations, type RequestStatistics } from './metered-device.ts';
 import { Exposition, type Labels } from './exposition.ts';
 import type { DaemonStatus, StoreStatus, VolumeStatus } from './status.ts';
@@ -91,18 +92,34 @@ const volumeGauges: readonly (readonly [string, string, OfVolume])[] = [
   ],
 ];
 
+const scrubGauges: typeof volumeGauges = [
+  ['scrub_running', 'Whether the volume is being scrubbed.', (v) => Number(v.scrub.running)],
+  [
+    'scrub_last_end_timestamp_seconds',
+    'When the last scrub ended, since 1970; 0 for never.',
+    (v) => v.scrub.endedMs / 1000,
+  ],
+  ['scrub_damaged', 'What the last scrub found to be wrong.', (v) => v.scrub.damageCount],
+  [
+    'scrub_lost_bytes',
+    'How much of the volume the last scrub found that it cannot be read.',
+    (v) => v.scrub.lostBlocks * blockBytes,
+  ],
+];
+
 const volumeCounters: readonly (readonly [string, string, OfVolume])[] = [
   ['written_bytes_total', 'Appended to the log.', (v) => v.writtenBytes],
   ['uploaded_segments_total', 'Segments put into the store.', (v) => v.uploadedSegments],
   ['uploaded_bytes_total', 'Bytes of these as stored.', (v) => v.uploadedBytes],
   ['checkpoints_total', 'Checkpoints made.', (v) => v.checkpoints],
   ['store_reads_total', 'Ranges of objects fetched for reading.', (v) => v.storeReads],
+  ['scrub_read_bytes_total', 'Read and verified by scrubs.', (v) => v.scrub.readBytes],
 ];
 
 function ofVolumes(to: Exposition, volumes: readonly VolumeStatus[]): void {
   const each = (value: OfVolume): [Labels, number][] =>
     volumes.map((volume) => [{ volume: volume.name }, value(volume)]);
-  for (const [name, help, value] of volumeGauges) {
+  for (const [name, help, value] of [...volumeGauges, ...scrubGauges]) {
     to.gauge(`elasticdrive_volume_${name}`, help, each(value));
   }
   for (const [name, help, value] of volumeCounters) {

@@ -1,5 +1,6 @@
 import type { BlockDevice } from '../base/block-device.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
+import type { CheckReport } from '../volume/check-report.ts';
 import type { OperationMetrics } from '../store/with-metrics.ts';
 import type { VolumeStatistics } from '../volume/statistics.ts';
 
@@ -37,6 +38,8 @@ export interface AttachedVolume extends BlockDevice {
   /** Whether it answers nothing any more: another host took it. */
   readonly ended: boolean;
   statistics(): VolumeStatistics;
+  /** Reads and verifies all of its objects; one that is attached for reading only has none. */
+  scrub?(): Promise<CheckReport>;
   /** Uploads everything, makes a checkpoint and gives the volume up. */
   close(): Promise<void>;
   /** Leaves at once; what was flushed is in the journal. */

@@ -24,7 +24,7 @@ export interface CheckOptions {
   /** RAM for the map; where it is not enough, the log is read several times. */
   readonly mapBytes?: number;
   readonly onProgress?: (progress: CheckProgress) => void;
-  /** Waited for before anything is read, with about how much that will be. */
+  /** Waited for after each segment that was read, with how much of it that was. */
   readonly pace?: (bytes: number) => Promise<void>;
 }
 
@@ -50,7 +50,16 @@ export async function checkVolume(
   name: string,
   options: CheckOptions,
 ): Promise<CheckReport> {
-  const { manifest } = await loadManifest(store, await findVolumeId(store, name));
+  return checkVolumeOf(store, await findVolumeId(store, name), options);
+}
+
+/** As `checkVolume`, of the volume of that id. */
+export async function checkVolumeOf(
+  store: ObjectStore,
+  volumeId: string,
+  options: CheckOptions,
+): Promise<CheckReport> {
+  const { manifest } = await loadManifest(store, volumeId);
   return new Check(store, manifest, options).run();
 }
 
@@ -186,8 +195,10 @@ class Check {
     };
     return inOrder(numbers(from, to), ahead, async (segment) => {
       const readsData = isFirst && readData !== undefined && isInPart(segment, readData);
-      await pace?.(readsData ? 8 * 2 ** 20 : 64 * 1024);
-      return checkSegment(check, { segment, epoch: this.inventory.epochOf(segment) }, readsData);
+      const at = { segment, epoch: this.inventory.epochOf(segment) };
+      const condition = await checkSegment(check, at, readsData);
+      await pace?.(condition.readBytes);
+      return condition;
     });
   }
 

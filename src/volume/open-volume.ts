@@ -25,6 +25,7 @@ import { blockMemory, entriesOf, replay } from './live-blocks.ts';
 import { type RecoveredJournal, recoverJournal, reuseJournal } from './journal-recovery.ts';
 import { closeEpoch, loadManifest, Ownership, type OwnershipContext } from './ownership.ts';
 import { PageTable } from './page-table.ts';
+import { Scrubber } from './scrubber.ts';
 import { SegmentLog } from './segment-log.ts';
 import { keepAside } from './set-aside.ts';
 import type { VolumeSettings } from './settings.ts';
@@ -175,7 +176,14 @@ async function serve(
     recoveredBytes:
       recovered.segments.reduce((sum, { blockCount }) => sum + blockCount, 0) * blockBytes,
   };
-  return assemble(options, { ...attached, attachment }, map, table, diskCache, directory);
+  const scrubber = await Scrubber.open({
+    ...options,
+    volumeId: id,
+    volumeName: options.name,
+    statePath: `${directory}/scrub.json`,
+  });
+  const found = { ...attached, attachment, scrubber };
+  return assemble(options, found, map, table, diskCache, directory);
 }
 
 /** Says whose volume this was, and what may be missing from it. */
@@ -201,7 +209,7 @@ function journalFiles(
 /** Makes the parts and connects what each tells the others. */
 function assemble(
   options: OpenVolumeOptions,
-  attached: Attached & { readonly attachment: Attachment },
+  attached: Attached & Pick<VolumeParts, 'attachment' | 'scrubber'>,
   map: BlockMap,
   table: PageTable,
   diskCache: DiskCache | undefined,
@@ -291,6 +299,7 @@ function assemble(
     writer,
     durability: settings.durability ?? durability,
     attachment: attached.attachment,
+    scrubber: attached.scrubber,
     settings,
   };
   const volume = new Volume(parts);

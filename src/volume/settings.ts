@@ -36,6 +36,9 @@ export interface VolumeSettings {
   readonly checkpointIdleMs: number;
   /** How long others must see the writer's lease unchanged before they may call it dead. */
   readonly leaseMs: number;
+  /** How often all of the volume's objects are read and verified; never when not given. */
+  readonly scrubIntervalMs: number | undefined;
+  readonly scrubBytesPerSecond: number;
   /** How long a failed upload waits before it is tried again, at first and at most. */
   readonly retryMinimumMs: number;
   readonly retryMaximumMs: number;
@@ -61,6 +64,8 @@ export const defaultVolumeSettings: VolumeSettings = {
   checkpointSegmentsMaximum: 512,
   checkpointIdleMs: 30_000,
   leaseMs: 120_000,
+  scrubIntervalMs: undefined,
+  scrubBytesPerSecond: 16 * mebibyte,
   retryMinimumMs: 200,
   retryMaximumMs: 10_000,
   durability: undefined,

@@ -1,6 +1,7 @@
 import { type DurationCounts, DurationHistogram } from '../base/histogram.ts';
 import { journalFileBytes } from '../format/journal-file.ts';
 import type { Durability } from '../format/manifest.ts';
+import { neverScrubbed, type ScrubStatus } from './scrubber.ts';
 import type { Attachment, VolumeParts } from './volume-parts.ts';
 
 /** What an attached volume says of itself. Bytes and milliseconds. */
@@ -36,6 +37,7 @@ export interface VolumeStatistics {
   readonly leaseRemainingMs: number;
   readonly leaseMs: number;
   readonly attachment: Attachment;
+  readonly scrub: ScrubStatus;
   /** Whether it still answers: no other host has taken it. */
   readonly held: boolean;
   /** Why the volume is no longer written, if it is not. */
@@ -61,6 +63,7 @@ export const nothingWritten = {
   writtenBytes: 0,
   leaseRemainingMs: 0,
   leaseMs: 0,
+  scrub: neverScrubbed,
   held: true,
 } as const;
 
@@ -97,6 +100,7 @@ export function statisticsOf(
     leaseRemainingMs: ownership.lease.remainingMs,
     leaseMs: parts.settings.leaseMs,
     attachment: parts.attachment,
+    scrub: parts.scrubber.status,
     held,
     failure,
   };

@@ -11,6 +11,7 @@ import type { JournalFiles } from './journal-files.ts';
 import type { Ownership } from './ownership.ts';
 import type { SegmentMemory } from './segment-memory.ts';
 import type { SegmentLog } from './segment-log.ts';
+import type { Scrubber } from './scrubber.ts';
 import type { Uploader } from './uploader.ts';
 import type { VolumeReader } from './volume-reader.ts';
 import type { VolumeWriter } from './volume-writer.ts';
@@ -43,6 +44,7 @@ export interface VolumeParts {
   readonly segments: SegmentLog;
   readonly uploader: Uploader;
   readonly checkpointer: Checkpointer;
+  readonly scrubber: Scrubber;
   readonly reader: VolumeReader;
   readonly writer: VolumeWriter;
   readonly durability: Durability;

@@ -3,6 +3,7 @@ import { isStorageError, StorageError } from '../base/errors.ts';
 import { entryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
 import { writeLocalState } from './attach.ts';
+import type { CheckReport } from './check-report.ts';
 import { statisticsOf, type VolumeStatistics } from './statistics.ts';
 import type { VolumeParts } from './volume-parts.ts';
 import type { Certainty } from './lease.ts';
@@ -177,6 +178,12 @@ export class Volume implements BlockDevice {
     );
   }
 
+  /** Reads and verifies all of the volume's objects, at the set rate. */
+  scrub(): Promise<CheckReport> {
+    this.requireHere();
+    return this.parts.scrubber.start();
+  }
+
   statistics(): VolumeStatistics {
     return statisticsOf(this.parts, {
       held: this.gone === undefined,
@@ -205,12 +212,13 @@ export class Volume implements BlockDevice {
 
   /** Lets go at once, as a crash would: what is flushed is in the journal and is found again. */
   async abandon(): Promise<void> {
-    const { segments, uploader, checkpointer, ownership, files, diskCache } = this.parts;
+    const { segments, uploader, checkpointer, ownership, files, diskCache, scrubber } = this.parts;
     const reason = new StorageError('shutting-down', `Volume ${this.name} was closed.`);
     this.gone ??= reason;
     ownership.end(reason);
     uploader.stop(reason);
     segments.stop();
+    await scrubber.stop();
     await checkpointer.end(reason);
     await segments.journal.stop();
     for (const segment of segments.segments.values()) await segment.file.file.close();

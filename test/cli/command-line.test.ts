@@ -46,6 +46,7 @@ describe('elasticdrive', () => {
     'volume list',
     'volume show',
     'volume check',
+    'volume scrub',
     'volume delete',
     'store',
     'store probe',

@@ -46,10 +46,20 @@ function volumes(status: DaemonStatus): string {
       roundSize(volume.dirtyBytes),
       volume.dirtyBytes === 0 ? '-' : roundDuration(volume.dirtyAgeMs),
       percentage(volume.cacheHits, volume.cacheMisses),
-      volume.failure ?? (volume.readOnly ? 'read-only' : 'ok'),
+      stateOf(volume),
       volume.store,
     ]),
   );
+}
+
+function stateOf({ failure, readOnly, scrub }: DaemonStatus['volumes'][number]): string {
+  if (failure !== undefined) return failure;
+  const state = readOnly ? 'read-only' : 'ok';
+  const damage =
+    scrub.damageCount === 0 ? '' : `, damaged: ${scrub.damageCount} found by the scrub`;
+  const { running, segment, lastSegment } = scrub;
+  const progress = running ? `, scrubbing: segment ${segment} of ${lastSegment}` : '';
+  return `${state}${damage}${progress}`;
 }
 
 function percentage(hits: number, misses: number): string {

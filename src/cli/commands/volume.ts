@@ -10,6 +10,7 @@ import { type Invocation, type Noun, storeKeys } from '../verb.ts';
 import { findOne, type StoredVolume, volumesOf } from '../volumes.ts';
 import { attachVerb, detachVerb } from './attach.ts';
 import { checkVerb } from './volume-check.ts';
+import { scrubVerb } from './volume-scrub.ts';
 import { describeSetAside, discardVerb, findSetAside } from './volume-discard.ts';
 
 export const volumeNoun: Noun = {
@@ -77,6 +78,7 @@ export const volumeNoun: Noun = {
       run: remove,
     },
     checkVerb,
+    scrubVerb,
     attachVerb,
     detachVerb,
     discardVerb,

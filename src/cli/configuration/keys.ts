@@ -149,6 +149,18 @@ export const keys = {
     defaultVolumeSettings.readaheadBytes,
     'How far ahead of a sequential reader the store is read; 0 for not at all',
   ),
+  'scrub.interval': optional<number>(
+    'volume',
+    duration({ minimum: 60_000, maximum: 366 * 86_400_000 }),
+    'never by itself',
+    'How often all objects of an attached volume are read and verified',
+  ),
+  'scrub.rate': required<number>(
+    'volume',
+    size({ minimum: 64 * 1024, maximum: tebibyte }),
+    defaultVolumeSettings.scrubBytesPerSecond,
+    'How much of a volume is read and verified in a second',
+  ),
   'lease.time': required<number>(
     'volume',
     duration({ minimum: 100, maximum: 86_400_000 }),

@@ -1,5 +1,6 @@
 import { DurationHistogram } from '../../base/histogram.ts';
 import { StorageError } from '../../base/errors.ts';
+import { neverScrubbed } from '../../volume/scrubber.ts';
 import type { TakeOver } from '../../volume/take-over.ts';
 import type {
   AttachedVolume,
@@ -76,6 +77,7 @@ export class MemoryVolume implements AttachedVolume {
         recoveredSegments: 0,
         recoveredBytes: 0,
       },
+      scrub: neverScrubbed,
       held: true,
       leaseRemainingMs: 100_000,
       failure: undefined,
