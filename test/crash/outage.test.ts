@@ -16,7 +16,7 @@ import { requireSoundAt } from '../support/sound-stores.ts';
 import { bucketOn } from '../support/stores.ts';
 import { errorNumber } from '../../src/nbd/wire.ts';
 import { blockBytes, encodeBlock, History } from './history.ts';
-import { Load } from './load.ts';
+import { Load, type LoadCounts } from './load.ts';
 import { crashSeed, outageSeconds } from './settings.ts';
 
 const volumeBytes = 64 * 2 ** 20;
@@ -27,6 +27,19 @@ async function volumeStatus(daemon: Daemon): Promise<VolumeStatus> {
   const [volume] = volumes;
   if (volume === undefined) throw new Error('no volume is attached');
   return volume;
+}
+
+async function journalFull(daemon: Daemon, counts: LoadCounts): Promise<void> {
+  let last: unknown;
+  try {
+    await daemon.until(async () => {
+      const status = await volumeStatus(daemon);
+      last = status;
+      return status.journalFiles === status.journalFilesMaximum ? true : undefined;
+    });
+  } catch (error) {
+    throw new Error(`${JSON.stringify(counts)} ${JSON.stringify(last)}`, { cause: error });
+  }
 }
 
 async function verifyAll(daemon: Daemon, history: History): Promise<void> {
@@ -95,10 +108,7 @@ describe('a store that goes away under load', () => {
       try {
         // It takes what the journal has room for, and no more; nobody is told of a failure.
         await answered(before + 100);
-        await daemon.until(async () => {
-          const { journalFiles, journalFilesMaximum } = await volumeStatus(daemon);
-          return journalFiles === journalFilesMaximum ? true : undefined;
-        });
+        await journalFull(daemon, counts);
         await sleep(1_000);
         const full = counts.answered;
         await sleep(outageSeconds * 1_000);
