@@ -24,7 +24,7 @@ const shape = { clients: 3, depth: 8, flushShare: 0.02, maximumBlocks: 64 };
 
 async function volumeStatus(daemon: Daemon): Promise<VolumeStatus> {
   const { volumes } = (await daemon.status()) as DaemonStatus;
-  const [volume] = volumes;
+  const volume = volumes.find(({ name }) => name === 'disk');
   if (volume === undefined) throw new Error('no volume is attached');
   return volume;
 }
@@ -63,6 +63,17 @@ async function verifyEverywhere(
   await requireSoundAt(store);
 }
 
+/** A client of a volume that this daemon has open and nothing of in any cache: its blocks are all 7. */
+async function coldVolume(store: TestStore, daemon: Daemon, directory: string): Promise<NbdClient> {
+  await createVolume(store, 'cold', '1MiB');
+  await using writer = await Daemon.start({ store, directory });
+  const client = await NbdClient.connect(writer.socketPath, 'cold');
+  await client.write(0, new Uint8Array(2 ** 20).fill(7));
+  client.destroy();
+  await writer.stop();
+  return NbdClient.connect(daemon.socketPath, 'cold');
+}
+
 /** Mounts a file system in memory of so many bytes where a daemon's state directory will be. */
 async function withSmallDisk<T>(
   directory: string,
@@ -91,6 +102,7 @@ describe('a store that goes away under load', () => {
     await createVolume(store, 'disk', String(volumeBytes));
     const flags = ['--journal-size', '64MiB', '--upload-interval', '200ms'];
     await using daemon = await Daemon.start({ store, directory: root.join('one'), flags });
+    const cold = await coldVolume(store, daemon, root.join('three'));
     const history = new History(volumeBytes / blockBytes);
     const load = new Load(history, seededRandom(crashSeed), shape);
     const { counts } = load;
@@ -102,6 +114,7 @@ describe('a store that goes away under load', () => {
       [() => rgw.stopGateway(), () => rgw.startGateway()],
     ] as const;
     await answered(300);
+    const waiting: Promise<PromiseSettledResult<Uint8Array>[]>[] = [];
     for (const [end, begin] of outages) {
       const before = counts.answered;
       await end();
@@ -109,6 +122,7 @@ describe('a store that goes away under load', () => {
         // It takes what the journal has room for, and no more; nobody is told of a failure.
         await answered(before + 100);
         await journalFull(daemon, counts);
+        const reading = Promise.allSettled([cold.read(0, blockBytes)]);
         await sleep(1_000);
         const full = counts.answered;
         await sleep(outageSeconds * 1_000);
@@ -117,6 +131,11 @@ describe('a store that goes away under load', () => {
         const client = await NbdClient.connect(daemon.socketPath, 'disk');
         expect(await client.read(0, 512)).toHaveLength(512);
         client.destroy();
+        // What only the store has is waited for, up to its deadline.
+        if (outageSeconds > 90) {
+          const reason = new NbdError(errorNumber.EIO);
+          expect(await reading).toEqual([{ status: 'rejected', reason }]);
+        } else if (outageSeconds < 45) waiting.push(reading);
       } finally {
         await begin();
       }
@@ -124,6 +143,11 @@ describe('a store that goes away under load', () => {
     }
     load.stop();
     await loading;
+    for (const [reading] of await Promise.all(waiting)) {
+      expect(reading).toEqual({ status: 'fulfilled', value: new Uint8Array(blockBytes).fill(7) });
+    }
+    expect(await cold.read(0, blockBytes)).toEqual(new Uint8Array(blockBytes).fill(7));
+    cold.destroy();
     await verifyEverywhere(daemon, store, root.join('two'), history);
   });
 });
