@@ -71,7 +71,8 @@ async function coldVolume(store: TestStore, daemon: Daemon, directory: string): 
   await client.write(0, new Uint8Array(2 ** 20).fill(7));
   client.destroy();
   await writer.stop();
-  return NbdClient.connect(daemon.socketPath, 'cold');
+  const cold = await NbdClient.connect(daemon.socketPath, 'cold');
+  return cold;
 }
 
 /** Mounts a file system in memory of so many bytes where a daemon's state directory will be. */
