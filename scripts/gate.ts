@@ -57,6 +57,7 @@ function countTests(): void {
 try {
   const scripts = ['lint:code', 'lint:format', 'typecheck', 'lint:unused', 'layers', 'canaries'];
   for (const script of [...scripts, 'docs']) gate(script, 'npm', ['run', '--silent', script]);
+  gate('simulator', 'npm', ['run', '--silent', 'simulate', '--', '--suite', '--minutes', '1']);
   gate('tests and coverage', 'npm', ['test', '--silent', '--', '--coverage']);
   countTests();
   gate('quick start', 'node', ['scripts/smoke.ts', 'checkout']);

@@ -2,6 +2,7 @@ import { type Clock, sleep } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
+import { BusyError } from './busy-error.ts';
 import { type Operation, wrapCalls } from './wrap-calls.ts';
 
 /**
@@ -13,6 +14,13 @@ export interface FaultPlan {
   errorBefore?: number;
   /** The call does its work, and then its answer is lost. */
   errorAfter?: number;
+  /** The call fails, and does its work up to `maxLateMs` after that: a request that was on its way. */
+  late?: number;
+  maxLateMs?: number;
+  /** The call does nothing, and asks for patience. */
+  busy?: number;
+  /** The call does nothing, and is refused as one without permission would be. */
+  denied?: number;
   /** The call takes up to `maxDelayMs` longer, half of it before and half after its work. */
   delay?: number;
   maxDelayMs?: number;
@@ -52,6 +60,15 @@ export function withFaults(store: ObjectStore, options: FaultOptions): ObjectSto
     const delayMs = happens(plan.delay) ? random.fraction() * (plan.maxDelayMs ?? 0) : 0;
     if (delayMs > 0) await sleep(clock, delayMs / 2);
     if (happens(plan.errorBefore)) throw injected(operation, key, 'before it was done');
+    if (happens(plan.busy)) throw new BusyError(`The store is busy: ${key}.`, random.fraction());
+    if (happens(plan.denied)) throw new StorageError('store-denied', `${key} is refused.`);
+    if (happens(plan.late)) {
+      clock.after(random.fraction() * (plan.maxLateMs ?? 0), () => {
+        // Nobody waits for it any more.
+        make().catch(() => undefined);
+      });
+      throw injected(operation, key, 'and may be done later');
+    }
     const result = await make();
     if (delayMs > 0) await sleep(clock, delayMs / 2);
     if (happens(plan.errorAfter)) throw injected(operation, key, 'after it was done');

@@ -23,7 +23,10 @@ interface FoundFiles {
   readonly short: JournalFile[];
 }
 
-/** Opens the journal's files and changes nothing. */
+/**
+ * Opens the journal's files and changes nothing. One may be whole in the kernel's memory alone, where
+ * its maker was killed before it was synced: it is synced before anything relies on its length.
+ */
 export async function openJournal(disk: LocalDisk, directory: string): Promise<FoundFiles> {
   const found: FoundFiles = { whole: [], short: [] };
   try {
@@ -33,6 +36,7 @@ export async function openJournal(disk: LocalDisk, directory: string): Promise<F
       const file = await disk.open(path, { create: false });
       const isWhole = (await file.sizeBytes()) === journalFileBytes;
       (isWhole ? found.whole : found.short).push({ path, file });
+      if (isWhole) await file.sync();
     }
     return found;
   } catch (error) {
@@ -77,9 +81,11 @@ export async function recoverJournal(options: JournalRecovery): Promise<Recovere
   const { whole, short } = await openJournal(disk, directory);
   try {
     await requireNeverUsed(options, short);
-    const candidates = await candidatesOf(options, whole);
+    const found = await candidatesOf(options, whole);
+    const candidates = withoutSuperseded(found);
     const segments = await unbrokenSegments(options, candidates);
-    const dropped = candidates.slice(segments.length);
+    const used = new Set(segments.map((segment) => segment.file));
+    const dropped = found.filter(({ file }) => !used.has(file));
     requireUndamaged(options, segments, candidates);
     // One that was being made when the host went down.
     await removeFiles(disk, short.splice(0));
@@ -93,7 +99,6 @@ export async function recoverJournal(options: JournalRecovery): Promise<Recovere
         files: dropped.length,
       });
     }
-    const used = new Set(segments.map((segment) => segment.file));
     return { segments, free: whole.filter((file) => !used.has(file)) };
   } catch (error) {
     await closeFiles([...whole, ...short]);
@@ -112,7 +117,22 @@ async function candidatesOf(
     if (start === undefined || start.header.volumeId !== volumeId) continue;
     if (start.header.segment > lastStored) candidates.push({ file, ...start });
   }
-  return candidates.sort((a, b) => a.header.segment - b.header.segment);
+  return candidates.sort(
+    (a, b) => a.header.segment - b.header.segment || b.header.epoch - a.header.epoch,
+  );
+}
+
+/**
+ * Those that no later writer has given up: one that went on from a segment before them, or wrote that
+ * number anew, did so because to it they were not there.
+ */
+function withoutSuperseded(candidates: readonly Candidate[]): Candidate[] {
+  let latestEpoch = 0;
+  return candidates.filter(({ header }) => {
+    const isSuperseded = header.epoch < latestEpoch;
+    latestEpoch = Math.max(latestEpoch, header.epoch);
+    return !isSuperseded;
+  });
 }
 
 async function unbrokenSegments(

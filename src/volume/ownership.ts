@@ -92,14 +92,13 @@ export class Ownership {
   ): Promise<Ownership> {
     const { manifest } = loaded;
     const ownership = new Ownership(context, writer.id, loaded);
-    const lease = (manifest.writer?.lease ?? 0) + 1;
     const { leaseMs } = context.settings;
     try {
-      await ownership.swap({
-        ...manifest,
+      await ownership.swap((before) => ({
+        ...before,
         epoch: manifest.epoch + 1,
-        writer: { ...writer, lease, leaseMs },
-      });
+        writer: { ...writer, lease: (before.writer?.lease ?? 0) + 1, leaseMs },
+      }));
     } catch (error) {
       if (!isStorageError(error, 'lost-ownership')) throw error;
       const message = `Volume ${manifest.name} was changed by another host while it was being attached here; try again.`;
@@ -118,12 +117,14 @@ export class Ownership {
 
   /** Changes the manifest; `change` sees it as it is then. `lost-ownership` when it is another's. */
   update(change: (manifest: Manifest) => Manifest): Promise<void> {
-    return this.inTurn(async () => {
-      const changed = change(this.current.manifest);
-      const writer = changed.writer;
-      const renewed = writer === undefined ? undefined : { ...writer, lease: writer.lease + 1 };
-      await this.swap({ ...changed, writer: renewed });
-    });
+    return this.inTurn(() =>
+      this.swap((before) => {
+        const changed = change(before);
+        const { writer } = changed;
+        const renewed = writer === undefined ? undefined : { ...writer, lease: writer.lease + 1 };
+        return { ...changed, writer: renewed };
+      }),
+    );
   }
 
   /**
@@ -133,8 +134,7 @@ export class Ownership {
   confirm(): Promise<void> {
     return this.inTurn(async () => {
       const { manifest } = await this.persist(() => this.look());
-      if (manifest.epoch !== this.epoch || manifest.writer?.id !== this.writerId)
-        throw this.lost(manifest);
+      this.requireOurs(manifest);
     });
   }
 
@@ -154,11 +154,12 @@ export class Ownership {
   }
 
   /** One compare-and-swap, decided even when its answer is lost; retried while the store is away. */
-  private async swap(changed: Omit<Manifest, 'nonce'>): Promise<void> {
+  private async swap(change: (manifest: Manifest) => Omit<Manifest, 'nonce'>): Promise<void> {
     const { clock, random } = this.context;
-    // One nonce for all attempts: a slow network may do an early one after a later one was tried.
-    const manifest = { ...changed, nonce: bytesToHex(random.bytes(16)) };
     const { lease } = this;
+    // One nonce for all attempts: a slow network may do an early one after a later one was tried.
+    const nonce = bytesToHex(random.bytes(16));
+    let manifest = { ...change(this.current.manifest), nonce };
     // When the change was not made yet: the lease counts from there, not from where it was noticed.
     let unmade = lease.now();
     await this.persist(async () => {
@@ -168,7 +169,9 @@ export class Ownership {
         return true;
       }
       const looked = lease.now();
+      const { version } = this.current;
       const isDone = await this.wasDone(manifest);
+      if (this.current.version !== version) manifest = { ...change(this.current.manifest), nonce };
       if (isDone === true) lease.renewed(unmade);
       if (isDone === false) unmade = looked;
       return isDone === true ? true : undefined;
@@ -226,7 +229,10 @@ export class Ownership {
     return true;
   }
 
-  /** Looks whether a swap was done all the same; `lost-ownership` when another's value is there. */
+  /**
+   * Looks whether a swap was done all the same; `lost-ownership` when another's value is there. One of
+   * ours that was given up, as after a refusal, may have been done since: then this one goes over it.
+   */
   private async wasDone(tried: Manifest): Promise<boolean | undefined> {
     const found = await this.look();
     if (found === undefined) return undefined;
@@ -234,8 +240,15 @@ export class Ownership {
       this.current = found;
       return true;
     }
-    if (found.manifest.nonce !== this.current.manifest.nonce) throw this.lost(found.manifest);
+    if (found.manifest.nonce !== this.current.manifest.nonce) {
+      this.requireOurs(found.manifest);
+      this.current = found;
+    }
     return false;
+  }
+
+  private requireOurs(found: Manifest): void {
+    if (found.epoch !== this.epoch || found.writer?.id !== this.writerId) throw this.lost(found);
   }
 
   /** The manifest as it is now; `undefined` when the store does not answer. */

@@ -2,79 +2,152 @@ import { StorageError } from '../../src/base/errors.ts';
 import type { LocalDisk, LocalFile } from '../../src/base/local-disk.ts';
 import type { Random } from '../../src/base/random.ts';
 
-interface Write {
+/** One write that a crash may still undo. */
+export interface UnsyncedWrite {
   readonly position: number;
   readonly bytes: Uint8Array;
   /** It survives; what was written to the same place before it does not come back. */
-  readonly durable: boolean;
+  durable: boolean;
 }
 
-const chunkBytes = 65_536;
+/** Whether a crash keeps a sector of the unsynced write of that number, counted over the whole disk. */
+export type SectorChoice = (write: number) => boolean;
+
+const chunkBytes = 4096;
+const sectorBytes = 512;
 const zeroes = new Uint8Array(chunkBytes);
 
 /** Bytes of a file, chunk by chunk; a chunk of zeroes takes nothing. */
 class Content {
-  private readonly chunks = new Map<number, Uint8Array>();
+  readonly chunks = new Map<number, Uint8Array>();
   sizeBytes = 0;
 
-  write(position: number, bytes: Uint8Array): void {
+  /** Writes; a chunk that `other` holds too is copied first. */
+  write(position: number, bytes: Uint8Array, other: Content): void {
     this.sizeBytes = Math.max(this.sizeBytes, position + bytes.byteLength);
-    this.eachPart(position, bytes.byteLength, (index, from, start, end) => {
-      const part = bytes.subarray(from, from + end - start);
+    for (let done = 0; done < bytes.byteLength; ) {
+      const index = Math.floor((position + done) / chunkBytes);
+      const start = position + done - index * chunkBytes;
+      const part = bytes.subarray(done, done + Math.min(chunkBytes - start, bytes.byteLength));
+      done += part.byteLength;
       let chunk = this.chunks.get(index);
       if (chunk === undefined) {
-        if (Buffer.compare(part, zeroes.subarray(0, part.byteLength)) === 0) return;
+        if (Buffer.compare(part, zeroes.subarray(0, part.byteLength)) === 0) continue;
         chunk = new Uint8Array(chunkBytes);
+        this.chunks.set(index, chunk);
+      } else if (chunk === other.chunks.get(index)) {
+        chunk = chunk.slice();
         this.chunks.set(index, chunk);
       }
       chunk.set(part, start);
-    });
+    }
   }
 
   read(position: number, into: Uint8Array): void {
-    this.eachPart(position, into.byteLength, (index, from, start, end) => {
-      const chunk = this.chunks.get(index);
-      if (chunk === undefined) into.fill(0, from, from + end - start);
-      else into.set(chunk.subarray(start, end), from);
-    });
-  }
-
-  copy(): Content {
-    const copy = new Content();
-    for (const [index, chunk] of this.chunks) copy.chunks.set(index, chunk.slice());
-    copy.sizeBytes = this.sizeBytes;
-    return copy;
-  }
-
-  /** Visits the chunks of a range: its index, where its part lies in the range, and in the chunk. */
-  private eachPart(
-    position: number,
-    lengthBytes: number,
-    visit: (index: number, from: number, start: number, end: number) => void,
-  ): void {
-    for (let done = 0; done < lengthBytes; ) {
+    for (let done = 0; done < into.byteLength; ) {
       const index = Math.floor((position + done) / chunkBytes);
       const start = position + done - index * chunkBytes;
-      const end = Math.min(chunkBytes, start + lengthBytes - done);
-      visit(index, done, start, end);
-      done += end - start;
+      const length = Math.min(chunkBytes - start, into.byteLength - done);
+      const chunk = this.chunks.get(index);
+      if (chunk === undefined) into.fill(0, done, done + length);
+      else into.set(chunk.subarray(start, start + length), done);
+      done += length;
     }
+  }
+
+  /** Has the same bytes as `other` in a range; a later write to either copies first. */
+  share(other: Content, position: number, lengthBytes: number): void {
+    this.sizeBytes = Math.max(this.sizeBytes, position + lengthBytes);
+    const last = Math.floor((position + lengthBytes - 1) / chunkBytes);
+    for (let index = Math.floor(position / chunkBytes); index <= last; index += 1) {
+      const chunk = other.chunks.get(index);
+      if (chunk !== undefined) this.chunks.set(index, chunk);
+    }
+  }
+
+  /** Becomes what `other` is, chunks and all; a later write to either copies first. */
+  become(other: Content): void {
+    this.chunks.clear();
+    for (const [index, chunk] of other.chunks) this.chunks.set(index, chunk);
+    this.sizeBytes = other.sizeBytes;
   }
 }
 
-class MemoryFile {
-  durable = new Content();
-  current = new Content();
-  unsynced: Write[] = [];
+/** A file: what is read from it, and what of that would survive. */
+export class DiskFile {
+  /** Whether the file's name survives a crash. */
+  isNamed = true;
+  private readonly durable = new Content();
+  private readonly current = new Content();
+  private unsynced: UnsyncedWrite[] = [];
 
-  write(position: number, bytes: Uint8Array, durable = false): void {
-    this.current.write(position, bytes);
-    this.unsynced.push({ position, bytes: bytes.slice(), durable });
+  get sizeBytes(): number {
+    return this.current.sizeBytes;
   }
 
-  sync(): void {
-    for (const { position, bytes } of this.unsynced) this.durable.write(position, bytes);
+  get unsyncedCount(): number {
+    return this.unsynced.length;
+  }
+
+  /** The last write that a sync which begins now makes durable. */
+  get lastUnsynced(): UnsyncedWrite | undefined {
+    return this.unsynced.at(-1);
+  }
+
+  write(position: number, bytes: Uint8Array): UnsyncedWrite {
+    this.current.write(position, bytes, this.durable);
+    const write = { position, bytes: bytes.slice(), durable: false };
+    this.unsynced.push(write);
+    return write;
+  }
+
+  read(position: number, into: Uint8Array): void {
+    this.current.read(position, into);
+  }
+
+  /** Makes the unsynced writes durable, in order, up to the one that was the last when it began. */
+  sync(upTo = this.lastUnsynced): void {
+    const count = upTo === undefined ? 0 : this.unsynced.indexOf(upTo) + 1;
+    const isAll = count === this.unsynced.length;
+    for (const { position, bytes } of this.unsynced.splice(0, count)) {
+      if (isAll) this.durable.share(this.current, position, bytes.byteLength);
+      else this.durable.write(position, bytes, this.current);
+    }
+  }
+
+  /** What a failed sync may do: none of it will ever be durable, though it is still read. */
+  loseUnsynced(): void {
     this.unsynced = [];
+  }
+
+  /** Keeps the sectors that `keeps` chooses of what was not synced, and forgets the rest. */
+  losePower(keeps: SectorChoice, firstWrite: number): void {
+    let number = firstWrite - 1;
+    for (const { position, bytes, durable } of this.unsynced) {
+      number += 1;
+      for (let at = 0; at < bytes.byteLength; ) {
+        const next = (Math.floor((position + at) / sectorBytes) + 1) * sectorBytes - position;
+        const end = Math.min(bytes.byteLength, next);
+        if (durable || keeps(number)) {
+          this.durable.write(position + at, bytes.subarray(at, end), this.current);
+        }
+        at = end;
+      }
+    }
+    this.unsynced = [];
+    this.current.become(this.durable);
+  }
+
+  flipBit(position: number, bit = 0): void {
+    const byte = new Uint8Array(1);
+    for (const [content, other] of [
+      [this.current, this.durable],
+      [this.durable, this.current],
+    ] as const) {
+      content.read(position, byte);
+      byte[0] = (byte[0] ?? 0) ^ (1 << bit);
+      content.write(position, byte, other);
+    }
   }
 
   whole(): Uint8Array {
@@ -85,25 +158,116 @@ class MemoryFile {
 }
 
 /**
- * A local disk in memory that can lose power: of what was written since the last sync of a file, a
- * crash keeps any sectors and loses the others.
+ * What lies on a local disk: files and names. Making and renaming one is durable; removing one is not
+ * until the next time that one in the same directory is made.
  */
+export class DiskContent {
+  private readonly files = new Map<string, DiskFile>();
+  /** Removed names that a crash may bring back. */
+  private readonly removed = new Map<string, DiskFile>();
+
+  get usedBytes(): number {
+    let bytes = 0;
+    for (const file of this.files.values()) bytes += file.sizeBytes;
+    return bytes;
+  }
+
+  create(path: string): DiskFile {
+    const file = new DiskFile();
+    this.put(path, file);
+    return file;
+  }
+
+  private put(path: string, file: DiskFile): void {
+    this.files.set(path, file);
+    const directory = directoryOf(path);
+    for (const gone of [...this.removed.keys()]) {
+      if (directoryOf(gone) === directory) this.removed.delete(gone);
+    }
+  }
+
+  find(path: string): DiskFile | undefined {
+    return this.files.get(path);
+  }
+
+  require(path: string): DiskFile {
+    const file = this.files.get(path);
+    if (file === undefined) throw new StorageError('not-found', `There is no ${path}.`);
+    return file;
+  }
+
+  list(directory: string): string[] {
+    const prefix = `${directory}/`;
+    const names = new Set<string>();
+    for (const path of this.files.keys()) {
+      if (path.startsWith(prefix)) names.add(path.slice(prefix.length).split('/')[0] ?? '');
+    }
+    return [...names].sort();
+  }
+
+  replace(path: string, bytes: Uint8Array): void {
+    const file = new DiskFile();
+    file.write(0, bytes);
+    file.sync();
+    this.put(path, file);
+  }
+
+  rename(from: string, to: string): void {
+    for (const [path, file] of [...this.files]) {
+      if (path !== from && !path.startsWith(`${from}/`)) continue;
+      this.files.delete(path);
+      this.put(to + path.slice(from.length), file);
+    }
+  }
+
+  remove(path: string): void {
+    for (const [known, file] of [...this.files]) {
+      if (known !== path && !known.startsWith(`${path}/`)) continue;
+      this.files.delete(known);
+      this.removed.set(known, file);
+    }
+  }
+
+  losePower(keeps: SectorChoice): void {
+    let write = 0;
+    for (const [path, file] of this.removed) if (keeps(write)) this.files.set(path, file);
+    this.removed.clear();
+    for (const [path, file] of [...this.files]) {
+      const { unsyncedCount } = file;
+      file.losePower(keeps, write);
+      write += unsyncedCount;
+      if (!file.isNamed && !keeps(write)) this.files.delete(path);
+      file.isNamed = true;
+    }
+  }
+
+  paths(): string[] {
+    return [...this.files.keys()].sort();
+  }
+
+  get unsyncedCount(): number {
+    let count = 0;
+    for (const file of this.files.values()) count += file.unsyncedCount;
+    return count;
+  }
+}
+
+function directoryOf(path: string): string {
+  return path.slice(0, path.lastIndexOf('/') + 1);
+}
+
+/** A local disk in memory, without delay or fault, that can lose power. */
 export class MemoryDisk implements LocalDisk {
-  private files = new Map<string, MemoryFile>();
+  private readonly content = new DiskContent();
   /** Counts up at a crash: what was opened before is dead. */
   private life = 0;
 
   async open(path: string, { create }: { readonly create: boolean }): Promise<LocalFile> {
-    let file = this.files.get(path);
-    if (create) {
-      file = new MemoryFile();
-      this.files.set(path, file);
-    }
-    if (file === undefined) throw new StorageError('not-found', `There is no ${path}.`);
+    const file = create ? this.content.create(path) : this.content.require(path);
     return this.handle(file, path);
   }
 
-  private handle(file: MemoryFile, path: string): LocalFile {
+  private handle(file: DiskFile, path: string): LocalFile {
     const born = this.life;
     const requireAlive = (): void => {
       if (this.life !== born) throw new StorageError('local-io', `${path} is gone with its host.`);
@@ -115,11 +279,7 @@ export class MemoryDisk implements LocalDisk {
     return {
       write: async (parts, position) => {
         await alive();
-        let at = position;
-        for (const part of parts) {
-          file.write(at, part);
-          at += part.byteLength;
-        }
+        file.write(position, Buffer.concat(parts));
       },
       writeHere: (bytes, position) => {
         requireAlive();
@@ -127,56 +287,40 @@ export class MemoryDisk implements LocalDisk {
       },
       writeDurably: async (parts, position) => {
         await alive();
-        file.write(position, Buffer.concat(parts), true);
+        file.write(position, Buffer.concat(parts)).durable = true;
       },
       read: async (into, position) => {
         await alive();
-        if (position + into.byteLength > file.current.sizeBytes) {
-          throw new StorageError('local-io', `${path} is too short.`);
-        }
-        file.current.read(position, into);
+        requireBytes(file, path, position + into.byteLength);
+        file.read(position, into);
       },
       sync: async () => {
         await alive();
         file.sync();
       },
-      sizeBytes: async () => file.current.sizeBytes,
+      sizeBytes: async () => file.sizeBytes,
       close: async () => undefined,
     };
   }
 
   async list(directory: string): Promise<string[]> {
-    const prefix = `${directory}/`;
-    const names = new Set<string>();
-    for (const path of this.files.keys()) {
-      if (path.startsWith(prefix)) names.add(path.slice(prefix.length).split('/')[0] ?? '');
-    }
-    return [...names].sort();
+    return this.content.list(directory);
   }
 
   async readFile(path: string): Promise<Uint8Array | undefined> {
-    return this.files.get(path)?.whole();
+    return this.content.find(path)?.whole();
   }
 
   async replaceFile(path: string, bytes: Uint8Array): Promise<void> {
-    const file = new MemoryFile();
-    file.write(0, bytes);
-    file.sync();
-    this.files.set(path, file);
+    this.content.replace(path, bytes);
   }
 
   async rename(from: string, to: string): Promise<void> {
-    for (const [path, file] of [...this.files]) {
-      if (path !== from && !path.startsWith(`${from}/`)) continue;
-      this.files.delete(path);
-      this.files.set(to + path.slice(from.length), file);
-    }
+    this.content.rename(from, to);
   }
 
   async remove(path: string): Promise<void> {
-    for (const known of [...this.files.keys()]) {
-      if (known === path || known.startsWith(`${path}/`)) this.files.delete(known);
-    }
+    this.content.remove(path);
   }
 
   /** Ends the host's process; the page cache survives. */
@@ -187,34 +331,20 @@ export class MemoryDisk implements LocalDisk {
   /** Cuts the power: unsynced writes survive sector by sector, as `random` has it. */
   losePower(random: Random): void {
     this.life += 1;
-    for (const file of this.files.values()) {
-      for (const { position, bytes, durable } of file.unsynced) {
-        for (let at = 0; at < bytes.byteLength; ) {
-          const sectorEnd = (Math.floor((position + at) / 512) + 1) * 512 - position;
-          const end = Math.min(bytes.byteLength, sectorEnd);
-          if (durable || random.fraction() < 0.5)
-            file.durable.write(position + at, bytes.subarray(at, end));
-          at = end;
-        }
-      }
-      file.unsynced = [];
-      file.current = file.durable.copy();
-    }
+    this.content.losePower(() => random.fraction() < 0.5);
   }
 
   /** Flips one bit of what is on the disk. */
   flipBit(path: string, position: number): void {
-    const file = this.files.get(path);
-    if (file === undefined) throw new Error(`there is no ${path}`);
-    for (const content of [file.current, file.durable]) {
-      const byte = new Uint8Array(1);
-      content.read(position, byte);
-      byte[0] = (byte[0] ?? 0) ^ 1;
-      content.write(position, byte);
-    }
+    this.content.require(path).flipBit(position);
   }
 
   paths(): string[] {
-    return [...this.files.keys()].sort();
+    return this.content.paths();
   }
+}
+
+/** Throws, as a disk does, when a file ends before `endByte`. */
+export function requireBytes(file: DiskFile, path: string, endByte: number): void {
+  if (endByte > file.sizeBytes) throw new StorageError('local-io', `${path} is too short.`);
 }

@@ -1,0 +1,171 @@
+import type { Patch } from './engine.ts';
+
+/** A planted bug: one promise of the engine broken in its source, and how soon that must be seen. */
+export interface PlantedBug {
+  readonly name: string;
+  readonly patches: readonly Patch[];
+  /** Seeds within which it must be caught. */
+  readonly seeds: number;
+}
+
+function planted(name: string, seeds: number, file: string, find: string, put: string): PlantedBug {
+  return { name, seeds, patches: [{ file, find, put }] };
+}
+
+/** One for each promise, and those that were really there once; each says what it breaks. */
+export const plantedBugs: readonly PlantedBug[] = [
+  planted(
+    'what a checkpoint holds is looked for under an epoch that never wrote it',
+    200,
+    'volume/attach.ts',
+    'let openEpoch = head > closed ? manifest.head?.epoch : undefined;',
+    'let openEpoch: number | undefined;',
+  ),
+  planted(
+    'a journal file that is whole in the page cache alone is used again',
+    500,
+    'volume/journal-recovery.ts',
+    'if (isWhole) await file.sync();',
+    '',
+  ),
+  planted(
+    'a manifest change that was given up and then done is taken for another host’s',
+    4000,
+    'volume/ownership.ts',
+    'this.requireOurs(found.manifest);\n      this.current = found;',
+    'throw this.lost(found.manifest);',
+  ),
+  planted(
+    'a flush is answered before the sync',
+    200,
+    'volume/journal.ts',
+    'await Promise.all(unsynced.map((segment) => segment.file.file.sync()));',
+    'void Promise.all(unsynced.map((segment) => segment.file.file.sync()));',
+  ),
+  planted(
+    'a batch that a flush waits for is written, but not durably',
+    200,
+    'volume/journal.ts',
+    'durably ? file.writeDurably([bytes], position) : file.write([bytes], position)',
+    'file.write([bytes], position)',
+  ),
+  planted(
+    'what a closed epoch left past its end is read',
+    500,
+    'volume/attach.ts',
+    'at.epoch > manifest.closedThrough && at.epoch <= manifest.epoch',
+    'at.epoch <= manifest.epoch',
+  ),
+  planted(
+    'a flush to the store does not ask whether the volume is still ours',
+    1000,
+    'volume/volume.ts',
+    'await this.parts.ownership.confirm();',
+    '',
+  ),
+  planted(
+    'a flush to the store waits for its own segment, not for those before it',
+    1000,
+    'volume/uploader.ts',
+    'if (waiter.number <= this.committed) waiter.resolve();',
+    'if (waiter.number <= this.committed || this.stored.has(waiter.number)) waiter.resolve();',
+  ),
+  planted(
+    'a journal file is used again before its segment is in the store',
+    200,
+    'volume/uploader.ts',
+    'const attempts = await this.put(segmentKey(volumeId, at), packed.body);',
+    'const attempts = 2; void this.put(segmentKey(volumeId, at), packed.body).catch(() => undefined);',
+  ),
+  planted(
+    'the head moves before the checkpoint is stored',
+    500,
+    'volume/checkpointer.ts',
+    'await this.put(checkpointKey(volumeId, at), [object]);',
+    'void this.put(checkpointKey(volumeId, at), [object]).catch(() => undefined);',
+  ),
+  planted(
+    'a journal is replayed although another host has gone on without it',
+    200,
+    'volume/open-volume.ts',
+    'const mayReplay = isOpen && manifest.closedThrough < local.epoch;',
+    'const mayReplay = isOpen;',
+  ),
+  planted(
+    'a torn record is taken for whole',
+    100,
+    'volume/journal-scan.ts',
+    'if (recordChecksum(records, at, seed, blockChecksums) !== expected) return false;',
+    'if (expected === 0) return false;',
+  ),
+  planted(
+    'recovery goes on past a segment that is not whole',
+    3000,
+    'volume/journal-recovery.ts',
+    'if (previous !== undefined && previous.entryCount !== header.previousEntries) break;',
+    '',
+  ),
+  planted(
+    'a swap whose answer was lost is taken for another host’s',
+    500,
+    'volume/ownership.ts',
+    'if (found.manifest.nonce === tried.nonce) {',
+    'if (found.manifest.nonce === tried.nonce && found.manifest.epoch < 0) {',
+  ),
+  planted(
+    'a swap whose answer was lost is taken for done when the epoch is the same',
+    1000,
+    'volume/ownership.ts',
+    'if (found.manifest.nonce === tried.nonce) {',
+    'if (found.manifest.epoch === tried.epoch) {',
+  ),
+  planted(
+    'a frame’s checksum is not compared',
+    1000,
+    'format/segment-object.ts',
+    'if (checksum(stored, seed) !== table.checksums[frame]) {',
+    'if (table.checksums[frame] === undefined) {',
+  ),
+  planted(
+    'a write of part of a block forgets one that came between',
+    200,
+    'volume/volume-writer.ts',
+    'if (before.segment !== after.segment || before.index !== after.index) continue;',
+    '',
+  ),
+  {
+    name: 'what was recovered is not synced before it is built upon',
+    seeds: 300,
+    patches: [
+      {
+        file: 'volume/journal-recovery.ts',
+        find: 'await file.file.sync();\n    segments.push',
+        put: 'segments.push',
+      },
+      { file: 'volume/journal-recovery.ts', find: 'if (isWhole) await file.sync();', put: '' },
+    ],
+  },
+  {
+    name: 'what recovery gave up stays in the journal, and is not told from what came later',
+    seeds: 500,
+    patches: [
+      {
+        file: 'volume/journal-recovery.ts',
+        find: 'await file.file.write([new Uint8Array(journalHeaderUsedBytes)], 0);',
+        put: '',
+      },
+      {
+        file: 'volume/journal-recovery.ts',
+        find: 'const isSuperseded = header.epoch < latestEpoch;',
+        put: 'const isSuperseded = false;',
+      },
+    ],
+  },
+  planted(
+    'a volume that is lost goes on answering',
+    3000,
+    'volume/volume.ts',
+    'this.gone ??= error;',
+    '',
+  ),
+];

@@ -1,0 +1,86 @@
+import type { Random } from '../../src/base/random.ts';
+import type { Durability } from '../../src/format/manifest.ts';
+import type { VolumeSettings } from '../../src/volume/settings.ts';
+import type { Engine } from './engine.ts';
+import { chance, choose, pick } from './random.ts';
+import type { Patience } from './store.ts';
+
+/** Everything that a seed decides before its world begins. */
+export interface Profile {
+  readonly blockCount: number;
+  readonly hostCount: number;
+  readonly durability: Durability;
+  readonly codec: 'none' | 'zstd' | 'lz4';
+  readonly settings: VolumeSettings;
+  readonly patience: Patience;
+  /** Clients at a time. */
+  readonly laneCount: number;
+  readonly crashCount: number;
+  /** Events between two misfortunes, at most. */
+  readonly calmEvents: number;
+  /** How likely each misfortune is, beside the others. */
+  readonly chaos: Readonly<Record<Misfortune, number>>;
+}
+
+export type Misfortune =
+  | 'kill' // the daemon's process ends; what it gave to the kernel stays
+  | 'power' // what was not synced is lost, sector by sector
+  | 'disk' // the host comes back with an empty disk
+  | 'sleep' // the process stands still and wakes later
+  | 'rival' // another host is told to take the volume
+  | 'store-weather' // the store begins or ends to fail
+  | 'disk-weather' // a local disk begins or ends to fail
+  | 'rot'; // a bit changes in a journal file
+
+/** Each kind of trouble is there in some worlds only: what is everywhere hides the rest. */
+export function makeProfile(engine: Engine, random: Random): Profile {
+  const sometimes = (share: number, weight: number): number => (chance(random, share) ? weight : 0);
+  const { segmentBlocks } = engine.geometry;
+  const hostCount = 1 + pick(random, 3);
+  return {
+    blockCount: choose(random, [4, 8, 16, 24, 40]) * Math.min(8, Math.ceil(segmentBlocks / 8)),
+    hostCount,
+    durability: choose(random, ['local', 'local', 'store']),
+    codec: choose(random, ['none', 'none', 'none', 'lz4', 'zstd']),
+    settings: makeSettings(engine, random),
+    patience: choose(random, ['none', 'retry']),
+    laneCount: 1 + pick(random, 4),
+    crashCount: choose(random, [10, 20, 60]),
+    calmEvents: choose(random, [50, 150, 500]),
+    chaos: {
+      kill: 4,
+      power: 6,
+      disk: sometimes(0.4, 2),
+      sleep: sometimes(0.4, 2),
+      rival: hostCount === 1 ? 0 : sometimes(0.6, 3),
+      'store-weather': sometimes(0.6, 3),
+      'disk-weather': sometimes(0.2, 2),
+      rot: sometimes(0.1, 1),
+    },
+  };
+}
+
+function makeSettings(engine: Engine, random: Random): VolumeSettings {
+  const { blockBytes, frameBytes, segmentDataBytes } = engine.geometry;
+  const checkpointSegments = 1 + pick(random, 6);
+  return {
+    ...engine.defaultVolumeSettings,
+    cacheBytes: blockBytes * choose(random, [1, 8, 64]),
+    segmentBuffers: 1 + pick(random, 4),
+    diskCacheBytes: frameBytes * choose(random, [0, 2, 16]),
+    journalBytes: engine.journalFileBytes * choose(random, [4, 5, 8]),
+    uploadIntervalMs: choose(random, [2, 20, 200, 2000]),
+    putConcurrency: 1 + pick(random, 4),
+    getConcurrency: 1 + pick(random, 4),
+    readaheadBytes: choose(random, [0, segmentDataBytes]),
+    journalDelayMs: choose(random, [0, 0.2, 2]),
+    journalBatchBytes: choose(random, [1, 2, 8, 64]) * blockBytes,
+    checkpointSegments,
+    checkpointSegmentsMaximum: checkpointSegments + pick(random, 8),
+    checkpointIdleMs: choose(random, [5, 50, 1000]),
+    leaseMs: choose(random, [60, 600, 6000]),
+    writesAnswered: choose(random, ['memory', 'journal', 'journal', 'disk']),
+    retryMinimumMs: choose(random, [1, 10]),
+    retryMaximumMs: choose(random, [20, 1000]),
+  };
+}

@@ -1,0 +1,40 @@
+import { seededRandom } from '../../src/base/random.ts';
+import { Drama } from './drama.ts';
+import type { Engine } from './engine.ts';
+import { makeProfile } from './profile.ts';
+import { type Counters, World } from './world.ts';
+
+export interface Outcome extends Counters {
+  readonly seed: number;
+  readonly hash: number;
+  readonly virtualMs: number;
+  readonly events: number;
+  readonly failure: Error | undefined;
+  /** The last of what happened, when it was asked for. */
+  readonly lines: readonly string[];
+}
+
+/** Runs one seed to its end. */
+export async function runSeed(engine: Engine, seed: number, isShown = false): Promise<Outcome> {
+  const profile = makeProfile(engine, seededRandom(seed + 2));
+  const world = new World(engine, profile, seed, isShown);
+  let failure: Error | undefined;
+  const strayed = (error: unknown): void => world.scheduler.fail(error);
+  process.on('unhandledRejection', strayed);
+  try {
+    await new Drama(world).play();
+  } catch (error) {
+    failure = error instanceof Error ? error : new Error(String(error));
+  } finally {
+    process.off('unhandledRejection', strayed);
+  }
+  return {
+    ...world.counters,
+    seed,
+    hash: world.trace.hash >>> 0,
+    virtualMs: world.scheduler.elapsedMs,
+    events: world.scheduler.happened,
+    failure,
+    lines: world.trace.lines,
+  };
+}

@@ -1,0 +1,123 @@
+import { AssertionError } from '../../src/base/assert.ts';
+import type { ObjectStore } from '../../src/base/object-store.ts';
+import type { Random } from '../../src/base/random.ts';
+import type { FaultPlan } from '../../src/store/with-faults.ts';
+import { type Operation, wrapCalls } from '../../src/store/wrap-calls.ts';
+import type { Engine } from './engine.ts';
+import type { Life } from './process.ts';
+import { chance, pick } from './random.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { Trace } from './trace.ts';
+
+/** Whether the daemon has the product's own wrappers between itself and the network. */
+export type Patience = 'none' | 'retry';
+
+const longestPageKeys = 6;
+const manifestName = '/manifest.json';
+
+/** The object store and the network before it, shared by all hosts. */
+export class SimulatedStore {
+  readonly faults: FaultPlan = { delay: 1, maxDelayMs: 4 };
+  /** What is really there, without delay or fault: for the judge. */
+  readonly truth: ObjectStore;
+  /** Whether anything was ever done wrong that a reader may notice. */
+  hasErred = false;
+  /** Told of each call when it gets there, and when it was done; fails it by throwing. */
+  onCall: (name: Operation) => void = () => undefined;
+  onDone: (name: Operation) => void = () => undefined;
+  /** Told at the moment at which a writer takes the volume from another that had not given it up. */
+  onTaken: (writerId: string) => void = () => undefined;
+  private writerId: string | undefined;
+  /** Of the volume, as the manifest has it. */
+  epoch = 0;
+  private readonly engine: Engine;
+  private readonly scheduler: Scheduler;
+  private readonly random: Random;
+  private readonly trace: Trace;
+
+  constructor(engine: Engine, scheduler: Scheduler, random: Random, trace: Trace) {
+    this.engine = engine;
+    this.scheduler = scheduler;
+    this.random = random;
+    this.trace = trace;
+    this.truth = engine.createMemoryStore();
+  }
+
+  /** The store as one life of a daemon sees it. */
+  for(life: Life, patience: Patience): ObjectStore {
+    const { random, engine } = this;
+    const faulty = engine.withFaults(this.server(life), {
+      clock: this.scheduler,
+      random,
+      plan: this.faults,
+    });
+    const copying: ObjectStore = {
+      ...faulty,
+      // What is on its way may arrive when its sender has long used the memory for something else.
+      put: (key, parts, options) =>
+        faulty.put(
+          key,
+          parts.map((part) => part.slice()),
+          options,
+        ),
+    };
+    const wire = wrapCalls(copying, (call) => {
+      this.trace.add(call.operation, call.key, call.sentBytes);
+      return life.receive(call.make());
+    });
+    if (patience === 'none') return wire;
+    const limits = { reads: 4, writes: 3, registers: 2 };
+    return engine.withRetry(engine.withConcurrencyLimit(wire, limits), {
+      clock: life.clock,
+      random,
+      baseDelayMs: 2,
+      maxDelayMs: 500,
+      deadlineMs: 5000,
+    });
+  }
+
+  /** What happens at the store itself, when a request gets there. */
+  private server(life: Life): ObjectStore {
+    const { truth, random, trace, scheduler } = this;
+    const served = wrapCalls(truth, async (call) => {
+      // Some of what a killed daemon had asked for was still in its own buffers.
+      if (!life.isAlive && chance(random, 0.5)) return new Promise(() => undefined);
+      trace.add('served', call.key, call.sentBytes);
+      this.onCall(call.operation);
+      try {
+        const result = await call.make();
+        this.onDone(call.operation);
+        return result;
+      } catch (error) {
+        // The memory store asserts what the engine must never do, such as another object of one key.
+        if (error instanceof AssertionError) scheduler.fail(error);
+        throw error;
+      }
+    });
+    return {
+      ...served,
+      swap: async (key, expected, value, options) => {
+        const version = await served.swap(key, expected, value, options);
+        if (version !== undefined && key.endsWith(manifestName)) this.noteWriter(value);
+        return version;
+      },
+      list: (prefix, options = {}) => {
+        // Pages are short, so that a listing of several is taken while the store changes.
+        const longest = chance(random, 0.3) ? 1 + pick(random, longestPageKeys) : 1000;
+        const maxKeys = Math.min(longest, options.maxKeys ?? longest);
+        return served.list(prefix, { ...options, maxKeys });
+      },
+    };
+  }
+
+  private noteWriter(manifest: Uint8Array): void {
+    const { writer, epoch } = JSON.parse(Buffer.from(manifest).toString()) as {
+      writer: { readonly id: string } | null;
+      epoch: number;
+    };
+    this.epoch = epoch;
+    const before = this.writerId;
+    this.writerId = writer?.id;
+    if (before !== undefined && writer !== null && before !== writer.id) this.onTaken(writer.id);
+  }
+}

@@ -1,0 +1,256 @@
+import { type StorageError, toStorageError } from '../../src/base/errors.ts';
+import { silentLog } from '../../src/base/log.ts';
+import { type Random, seededRandom } from '../../src/base/random.ts';
+import type { EngineWorkers } from '../../src/volume/engine-workers.ts';
+import type { TakeOver } from '../../src/volume/take-over.ts';
+import type { SectorChoice } from '../support/memory-disk.ts';
+import { blockBytes, Contents } from './contents.ts';
+import { SimulatedDisk } from './disk.ts';
+import type { Engine } from './engine.ts';
+import { History, Moments } from './history.ts';
+import { Life } from './process.ts';
+import type { Profile } from './profile.ts';
+import { chance, pick } from './random.ts';
+import { Scheduler } from './scheduler.ts';
+import { Session } from './session.ts';
+import { SimulatedStore } from './store.ts';
+import { Trace } from './trace.ts';
+
+export const volumeName = 'drive';
+
+/** A machine: its disk outlives its daemons, of which at most one lives at a time. */
+export interface Host {
+  readonly name: string;
+  disk: SimulatedDisk;
+  /** Names the disk to the engine, as the file of that name on it would. */
+  writerId: string;
+  life: Life | undefined;
+  session: Session | undefined;
+}
+
+export interface Counters {
+  crashes: number;
+  operations: number;
+  attached: number;
+  setAside: number;
+}
+
+/** Hosts, their disks, one store and one volume, all in simulated time. */
+export class World {
+  readonly scheduler = new Scheduler();
+  readonly trace: Trace;
+  readonly store: SimulatedStore;
+  readonly hosts: Host[] = [];
+  readonly random: Random;
+  readonly engine: Engine;
+  readonly profile: Profile;
+  readonly moments = new Moments();
+  readonly counters: Counters = { crashes: 0, operations: 0, attached: 0, setAside: 0 };
+  /** What the volume is: as the last host that attached it found it, and went on with it. */
+  history: History;
+  private historyEpoch = 0;
+  private readonly contents: Contents;
+
+  constructor(engine: Engine, profile: Profile, seed: number, isShown: boolean) {
+    this.engine = engine;
+    this.profile = profile;
+    this.random = seededRandom(seed);
+    this.trace = new Trace(this.scheduler, isShown);
+    this.store = new SimulatedStore(engine, this.scheduler, seededRandom(seed + 1), this.trace);
+    this.contents = new Contents(this.random);
+    this.history = History.empty(profile.blockCount);
+    this.store.onTaken = (writerId) => this.taken(writerId);
+    for (let at = 0; at < profile.hostCount; at += 1) this.addHost();
+  }
+
+  addHost(): Host {
+    const host: Host = {
+      name: `host-${this.hosts.length + 1}`,
+      disk: this.makeDisk(),
+      writerId: this.makeWriterId(),
+      life: undefined,
+      session: undefined,
+    };
+    this.hosts.push(host);
+    return host;
+  }
+
+  private makeDisk(): SimulatedDisk {
+    const disk = new SimulatedDisk(seededRandom(pick(this.random, 2 ** 31)), this.trace);
+    // What a changed bit takes with it was promised, and cannot be kept.
+    disk.onRot = () => {
+      this.history.renounce(disk.id);
+      const host = this.hosts.find((known) => known.disk === disk);
+      if (host?.life !== undefined) host.life.isContested = true;
+    };
+    return disk;
+  }
+
+  private makeWriterId(): string {
+    return Buffer.from(this.random.bytes(8)).toString('hex');
+  }
+
+  async createVolume(): Promise<void> {
+    const { blockCount, durability, codec } = this.profile;
+    await this.engine.createVolume(
+      this.store.truth,
+      { name: volumeName, sizeBytes: blockCount * blockBytes, durability, codec },
+      { clock: this.scheduler, random: this.random },
+    );
+  }
+
+  /** A new life of a host's daemon, and its attempt to attach the volume. */
+  start(host: Host): Life {
+    const life = new Life(this.scheduler, this.random.fraction() * 1000);
+    host.life = life;
+    host.session = undefined;
+    host.disk.isTrue = true;
+    life.isContested = host.disk.isLying;
+    this.trace.add('start', host.name, 0);
+    return life;
+  }
+
+  /** Attaches once; the session, or what went wrong. */
+  async attach(host: Host, life: Life, takeOver: TakeOver): Promise<Session | StorageError> {
+    const { engine, profile } = this;
+    const disk = host.disk.for(life);
+    try {
+      const volume = await engine.openVolume({
+        store: this.store.for(life, profile.patience),
+        disk,
+        workers: this.workers(life, host),
+        clock: life.clock,
+        random: this.random,
+        log: silentLog,
+        name: volumeName,
+        settings: profile.settings,
+        writerId: host.writerId,
+        host: host.name,
+        takeOver,
+      });
+      const session = new Session(volume, life, this.history, {
+        random: this.random,
+        trace: this.trace,
+        moments: this.moments,
+        contents: this.contents,
+        disk: host.disk.id,
+        isWriteThrough: profile.settings.writesAnswered === 'disk',
+        isExcused: (error) => this.isExcused(error, host, life),
+        fail: (error) => this.scheduler.fail(error),
+        counted: () => {
+          this.counters.operations += 1;
+        },
+      });
+      host.session = session;
+      host.disk.isTrue = false;
+      return session;
+    } catch (thrown) {
+      const error = toStorageError(thrown);
+      this.trace.add('not attached', `${host.name}: ${error.message}`, 0);
+      // Two that attach at the same moment: one of them is late.
+      const isLate = ['held', 'conflict', 'lost-ownership'].includes(error.code);
+      if (!isLate && !this.isExcused(error, host, life)) this.scheduler.fail(thrown);
+      return error;
+    }
+  }
+
+  /** Threads are a matter of who packs first: here any of two. */
+  private workers(life: Life, host: Host): EngineWorkers {
+    const disk = host.disk.for(life);
+    const [first, second] = [this.engine.inlineWorkers(disk), this.engine.inlineWorkers(disk)];
+    return {
+      ...first,
+      pack: (job, into) => (chance(this.random, 0.5) ? first : second).pack(job, into),
+    };
+  }
+
+  /** Compares what a session found with what may be; from then on the volume is what it makes of it. */
+  async adopt(session: Session): Promise<boolean> {
+    const found = await session.readAll();
+    if (found === undefined) return false;
+    this.counters.attached += 1;
+    if (session.epoch < this.historyEpoch) {
+      // Another has taken the volume meanwhile: what this one says cannot count any more.
+      session.history = this.history.branch(found);
+      return true;
+    }
+    this.historyEpoch = session.epoch;
+    this.history = this.history.resume(found, this.moments.next());
+    session.history = this.history;
+    session.isAdopted = true;
+    return true;
+  }
+
+  /** Whether an error may be, as things are or were. */
+  private isExcused({ code }: StorageError, host: Host, life: Life): boolean {
+    switch (code) {
+      case 'lost-ownership':
+        // One that gave it up and did not hear so learns that another has it since.
+        return life.isContested || this.store.epoch > (host.session?.epoch ?? 0);
+      case 'local-io':
+      case 'no-space':
+        return host.disk.hasErred;
+      case 'corrupt':
+        return host.disk.hasErred || this.store.hasErred;
+      case 'store-unavailable':
+      case 'store-denied':
+        return this.store.hasErred;
+      case 'shutting-down':
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** A writer has taken the volume from another: what that one keeps on its own disk is given up. */
+  private taken(writerId: string): void {
+    this.trace.add('taken', writerId, 0);
+    this.history.renounce();
+    for (const host of this.hosts) {
+      if (host.writerId !== writerId && host.life !== undefined) host.life.isContested = true;
+    }
+  }
+
+  /** What a check of the store says is wrong with the volume; empty when nothing is. */
+  async check(): Promise<string[]> {
+    const options = { clock: this.scheduler, readData: { part: 1, parts: 1 } };
+    const report = await this.engine.checkVolume(this.store.truth, volumeName, options);
+    const wrong = report.problems.filter(({ what }) => what !== 'orphaned');
+    const lost = report.lost.map(({ firstBlock, object }) => `block ${firstBlock} in ${object}`);
+    return [...wrong.map(({ what, message }) => `${what}: ${message}`), ...lost];
+  }
+
+  /** Ends a daemon at this very moment. */
+  kill(host: Host): boolean {
+    if (host.life === undefined) return false;
+    this.leaveToKernel(host, host.life);
+    host.life.kill();
+    host.life = undefined;
+    host.session = undefined;
+    this.counters.crashes += 1;
+    this.trace.add('kill', host.name, 0);
+    return true;
+  }
+
+  /** With all but the fastest setting, an answered write outlives the daemon that answered it. */
+  private leaveToKernel({ session, disk }: Host, life: Life): void {
+    if (session?.isAdopted !== true || session.history !== this.history) return;
+    if (life.isContested || disk.hasErred) return;
+    if (this.profile.settings.writesAnswered === 'memory') return;
+    this.history.leaveToKernel(this.moments.next(), disk.id);
+  }
+
+  losePower(host: Host, keeps?: SectorChoice): void {
+    this.history.forgetKernel();
+    this.trace.add('power', host.name, 0);
+    host.disk.losePower(keeps);
+  }
+
+  /** The host comes back with an empty disk, and so as nobody that the store knows. */
+  loseDisk(host: Host): void {
+    this.trace.add('disk lost', host.name, 0);
+    this.history.renounce(host.disk.id);
+    host.disk = this.makeDisk();
+    host.writerId = this.makeWriterId();
+  }
+}
