@@ -22,7 +22,12 @@ import type { SegmentEntries } from './fold.ts';
 import { FrameReader } from './frame-reader.ts';
 import { JournalFiles } from './journal-files.ts';
 import { blockMemory, entriesOf, replay } from './live-blocks.ts';
-import { type RecoveredJournal, recoverJournal, reuseJournal } from './journal-recovery.ts';
+import {
+  closeFiles,
+  type RecoveredJournal,
+  recoverJournal,
+  reuseJournal,
+} from './journal-recovery.ts';
 import { closeEpoch, loadManifest, Ownership, type OwnershipContext } from './ownership.ts';
 import { PageTable } from './page-table.ts';
 import { Scrubber } from './scrubber.ts';
@@ -75,8 +80,7 @@ export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
   const startedMs = options.clock.monotonicMs();
   const { ownership } = taken;
   try {
-    const attached = await attach(options, taken, directory);
-    const volume = await serve(options, attached, directory, startedMs);
+    const volume = await attach(options, taken, directory, startedMs);
     const { attachment } = volume.statistics();
     options.log.info('volume attached', {
       volume: options.name,
@@ -129,7 +133,8 @@ async function attach(
   options: OpenVolumeOptions,
   { ownership, manifest, local }: Taken,
   directory: string,
-): Promise<Attached> {
+  startedMs: number,
+): Promise<Volume> {
   const { store, disk, clock, settings, log } = options;
   const journalPath = `${directory}/journal`;
   const isOpen = local !== undefined && !local.clean;
@@ -149,10 +154,16 @@ async function attach(
         wallMs: clock.wallMs(),
       })
     : { segments: [], free: await reuseJournal(disk, journalPath) };
-  await ownership.update((current) =>
-    closeEpoch(current, current.epoch - 1, tail.lastSegment, tail.openEpoch),
-  );
-  return { ownership, tail, recovered };
+  try {
+    await ownership.update((current) =>
+      closeEpoch(current, current.epoch - 1, tail.lastSegment, tail.openEpoch),
+    );
+    return await serve(options, { ownership, tail, recovered }, directory, startedMs);
+  } catch (error) {
+    // Clients ask again and again for what cannot be attached: nothing of it may stay open.
+    await closeFiles([...recovered.free, ...recovered.segments.map(({ file }) => file)]);
+    throw error;
+  }
 }
 
 async function serve(

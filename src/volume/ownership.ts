@@ -64,6 +64,7 @@ export class Ownership {
   private cancelRenewal: (() => void) | undefined;
   private lastChangeMs: number;
   private renewing = false;
+  private nextConfirmation: Promise<void> | undefined;
   private ended: StorageError | undefined;
   private lostError: StorageError | undefined;
   private onLost: (error: StorageError) => void = () => undefined;
@@ -132,10 +133,13 @@ export class Ownership {
    * durability. This is no renewal: who watches the lease sees no change by it.
    */
   confirm(): Promise<void> {
-    return this.inTurn(async () => {
+    // One question answers all who wait for it to be asked.
+    this.nextConfirmation ??= this.inTurn(async () => {
+      this.nextConfirmation = undefined;
       const { manifest } = await this.persist(() => this.look());
       this.requireOurs(manifest);
     });
+    return this.nextConfirmation;
   }
 
   /** Gives the volume up; the epoch is closed at `lastSegment`. */

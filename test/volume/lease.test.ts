@@ -3,6 +3,7 @@ import { StorageError } from '../../src/base/errors.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
 import { type FaultPlan, withFaults } from '../../src/store/with-faults.ts';
+import { wrapCalls } from '../../src/store/wrap-calls.ts';
 import type { Durability } from '../../src/format/manifest.ts';
 import { Lease } from '../../src/volume/lease.ts';
 import type { Volume } from '../../src/volume/volume.ts';
@@ -173,4 +174,31 @@ test('what is under way when the volume is lost fails at once', async () => {
   expect(flushed.error).toMatchObject({ code: 'lost-ownership' });
   await volume.abandon();
   await taken.abandon();
+});
+
+test('a flush to the store asks for the manifest after all is put; many ask together', async () => {
+  const memory = createMemoryStore();
+  const calls: string[] = [];
+  const store = wrapCalls(memory, async ({ operation, key, make }) => {
+    const result = await make();
+    calls.push(`${operation} ${key.split('/')[2]}`);
+    return result;
+  });
+  const clock = new VirtualClock();
+  const settings = { leaseMs, uploadIntervalMs: 1000, checkpointIdleMs: 1e6 };
+  const host = new VolumeHost(store, settings, 1, clock);
+  await host.create({ name: 'drive', sizeBytes: 2 ** 20, durability: 'store' });
+  const volume = await host.open('drive');
+  const flushed = outcome(volume.write(0, blockOf(1), { fua: true }));
+  calls.length = 0;
+  await clock.advance(100);
+  expect(flushed).toEqual({ done: true });
+  expect(calls).toEqual(['put segments', 'load manifest.json']);
+  await volume.write(0, blockOf(2), plain);
+  const many = Array.from({ length: 16 }, () => outcome(volume.flush()));
+  calls.length = 0;
+  await clock.advance(100);
+  expect(many.every(({ done }) => done)).toBe(true);
+  expect(calls).toEqual(['put segments', 'load manifest.json']);
+  await volume.abandon();
 });

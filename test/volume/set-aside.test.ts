@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { StorageError } from '../../src/base/errors.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
+import { wrapCalls } from '../../src/store/wrap-calls.ts';
 import { listSetAside, removeSetAside } from '../../src/volume/set-aside.ts';
 import { readAll, VolumeHost } from '../support/volume-host.ts';
 
@@ -61,4 +62,38 @@ test('a journal that cannot be read is set aside as it is', async () => {
   const back = await host.open('drive');
   expect(await listSetAside(host.disk, back.id)).toMatchObject([{ epoch: 1, segments: 0 }]);
   await back.close();
+});
+
+test('an attachment that fails leaves no file open and no lease alive', async () => {
+  const memory = createMemoryStore();
+  let swapsLeft = Number.POSITIVE_INFINITY;
+  const store = wrapCalls(memory, ({ operation, make }) => {
+    if (operation === 'swap') swapsLeft -= 1;
+    if (swapsLeft >= 0) return make();
+    return Promise.reject(new StorageError('store-denied', 'No permission.'));
+  });
+  const host = new VolumeHost(store, { uploadIntervalMs: 60_000, leaseMs: 100 });
+  await host.create({ name: 'drive', sizeBytes: mebibyte });
+  const volume = await host.open('drive');
+  await volume.write(0, blockOf(1), { fua: true });
+  await volume.abandon();
+  let openFiles = 0;
+  const open = host.disk.open.bind(host.disk);
+  host.disk.open = async (path, options) => {
+    const file = await open(path, options);
+    openFiles += 1;
+    const close = file.close.bind(file);
+    file.close = () => {
+      openFiles -= 1;
+      return close();
+    };
+    return file;
+  };
+  // One begins the epoch; the next would close those before.
+  swapsLeft = 1;
+  await expect(host.open('drive')).rejects.toThrow('No permission.');
+  expect(openFiles).toBe(0);
+  const taken = await new VolumeHost(memory).open('drive', { takeOver: 'when-dead' });
+  expect(taken.statistics().epoch).toBe(3);
+  await taken.close();
 });

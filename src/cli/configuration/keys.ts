@@ -163,7 +163,7 @@ export const keys = {
   ),
   'lease.time': required<number>(
     'volume',
-    duration({ minimum: 100, maximum: 86_400_000 }),
+    duration({ minimum: 1000, maximum: 86_400_000 }),
     defaultVolumeSettings.leaseMs,
     'How long a writer must be silent before another may take its volume over',
   ),
