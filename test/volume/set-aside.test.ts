@@ -68,7 +68,8 @@ test('an attachment that fails leaves no file open and no lease alive', async ()
   const memory = createMemoryStore();
   let swapsLeft = Number.POSITIVE_INFINITY;
   const store = wrapCalls(memory, ({ operation, make }) => {
-    if (operation === 'swap') swapsLeft -= 1;
+    if (operation !== 'swap') return make();
+    swapsLeft -= 1;
     if (swapsLeft >= 0) return make();
     return Promise.reject(new StorageError('store-denied', 'No permission.'));
   });
