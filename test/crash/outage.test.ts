@@ -19,6 +19,9 @@ import { blockBytes, encodeBlock, History } from './history.ts';
 import { Load, type LoadCounts } from './load.ts';
 import { crashSeed, outageSeconds } from './settings.ts';
 
+/** Each file of the journal is written in full before it is used. */
+const slowDiskMs = 150_000;
+
 const volumeBytes = 64 * 2 ** 20;
 const shape = { clients: 3, depth: 8, flushShare: 0.02, maximumBlocks: 64 };
 
@@ -36,7 +39,7 @@ async function journalFull(daemon: Daemon, counts: LoadCounts): Promise<void> {
       const status = await volumeStatus(daemon);
       last = status;
       return status.journalFiles === status.journalFilesMaximum ? true : undefined;
-    });
+    }, slowDiskMs);
   } catch (error) {
     throw new Error(`${JSON.stringify(counts)} ${JSON.stringify(last)}`, { cause: error });
   }
@@ -93,7 +96,7 @@ async function withSmallDisk<T>(
 
 describe('a store that goes away under load', () => {
   it('lets writes go on, then wait for room, and fails none', {
-    timeout: 180_000 + outageSeconds * 2_000,
+    timeout: 300_000 + outageSeconds * 2_000,
   }, async ({ skip }) => {
     const missing = missingRgw();
     skip(missing !== undefined, missing);
@@ -109,7 +112,7 @@ describe('a store that goes away under load', () => {
     const { counts } = load;
     const loading = load.run(daemon.socketPath, 'disk');
     const answered = (count: number): Promise<true> =>
-      daemon.until(() => (counts.answered >= count ? true : undefined));
+      daemon.until(() => (counts.answered >= count ? true : undefined), slowDiskMs);
     const outages = [
       [() => rgw.pause(), () => rgw.resume()],
       [() => rgw.stopGateway(), () => rgw.startGateway()],

@@ -129,8 +129,8 @@ export class Daemon implements AsyncDisposable {
   }
 
   /** Waits until `ready` gives a value; fails, with all the daemon said, when it ends or never does. */
-  until<T>(ready: () => Promise<T | undefined> | T | undefined): Promise<T> {
-    return this.#server.until(ready);
+  until<T>(ready: () => Promise<T | undefined> | T | undefined, timeoutMs?: number): Promise<T> {
+    return this.#server.until(ready, timeoutMs);
   }
 
   /** What `elasticdrive status --json` says. */
