@@ -95,7 +95,7 @@ async function runSuite(campaign: Campaign, options: Options): Promise<boolean> 
   }
   let isGood = true;
   for await (const { bug, seeds, message } of catchPlantedBugs()) {
-    const verdict = seeds === undefined ? 'MISSED' : `caught after ${seeds}`.padEnd(17);
+    const verdict = (seeds === undefined ? 'MISSED' : `caught after ${seeds}`).padEnd(17);
     console.log(`${verdict}${bug.name}${seeds === undefined ? '' : `: ${message.slice(0, 60)}`}`);
     if (seeds === undefined) isGood = false;
   }

@@ -105,13 +105,22 @@ export const plantedBugs: readonly PlantedBug[] = [
     'if (previous !== undefined && previous.entryCount !== header.previousEntries) break;',
     '',
   ),
-  planted(
-    'a swap whose answer was lost is taken for another host’s',
-    500,
-    'volume/ownership.ts',
-    'if (found.manifest.nonce === tried.nonce) {',
-    'if (found.manifest.nonce === tried.nonce && found.manifest.epoch < 0) {',
-  ),
+  {
+    name: 'a swap whose answer was lost is taken for another host’s',
+    seeds: 500,
+    patches: [
+      {
+        file: 'volume/ownership.ts',
+        find: 'if (found.manifest.nonce === tried.nonce) {',
+        put: 'if (found.manifest.nonce === tried.nonce && found.manifest.epoch < 0) {',
+      },
+      {
+        file: 'volume/ownership.ts',
+        find: 'this.requireOurs(found.manifest);\n      this.current = found;',
+        put: 'throw this.lost(found.manifest);',
+      },
+    ],
+  },
   planted(
     'a swap whose answer was lost is taken for done when the epoch is the same',
     1000,
