@@ -19,9 +19,17 @@ export class FoldWindow {
   readonly firstPage: number;
   endPage: number;
   private readonly maximumBytes: number;
+  private readonly only: ReadonlySet<number> | undefined;
   private segments = 0;
 
-  constructor(firstPage: number, endPage: number, maximumBytes: number) {
+  /** With `only`, no other page of the range is folded. */
+  constructor(
+    firstPage: number,
+    endPage: number,
+    maximumBytes: number,
+    only?: ReadonlySet<number>,
+  ) {
+    this.only = only;
     this.firstPage = firstPage;
     this.endPage = endPage;
     this.maximumBytes = maximumBytes;
@@ -87,7 +95,7 @@ export class FoldWindow {
       if (pageIndex >= this.endPage) return;
       const start = block - pageIndex * pageBlocks;
       const length = Math.min(end - block, pageBlocks - start);
-      visit(pageIndex, start, length, block - firstBlock);
+      if (this.only?.has(pageIndex) !== false) visit(pageIndex, start, length, block - firstBlock);
       block += length;
     }
   }

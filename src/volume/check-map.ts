@@ -97,6 +97,7 @@ export class MapCheck {
       const blocks = pageRange(pageIndex, manifest);
       const message = `map page ${pageIndex} (${blocks}) cannot be read from it: ${error.message}`;
       findings.damage(isMissing ? 'missing' : 'damaged', key, message);
+      findings.unreadablePages.push(pageIndex);
       return { pageIndex, page: undefined };
     }
   }

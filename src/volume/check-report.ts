@@ -46,6 +46,14 @@ export interface DataPart {
   readonly parts: number;
 }
 
+/** What of the stored map cannot be read, and up to where the log cannot tell what it was. */
+export interface Unreadable {
+  readonly pageTable: boolean;
+  readonly pages: readonly number[];
+  /** The last segment up to the checkpoint whose entries cannot be read; 0 for none. */
+  readonly newestSegment: number;
+}
+
 export interface CheckReport {
   readonly volume: string;
   readonly id: string;
@@ -68,6 +76,7 @@ export interface CheckReport {
   /** The first of them. */
   readonly lost: readonly LostRange[];
   readonly lostBlocks: number;
+  readonly unreadable: Unreadable;
   readonly verdict: 'ok' | 'warnings' | 'damaged';
 }
 
@@ -81,6 +90,8 @@ export class Findings {
   damageCount = 0;
   warningCount = 0;
   lostBlocks = 0;
+  pageTableUnreadable = false;
+  readonly unreadablePages: number[] = [];
   readBytes = 0;
   segments = 0;
   pages = 0;

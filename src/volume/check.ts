@@ -114,6 +114,7 @@ class Check {
       if (!isStorageError(error, 'corrupt') || head === undefined) throw error;
       const isMissing = isStorageError(error.cause, 'not-found');
       const what = isMissing ? 'missing' : 'damaged';
+      this.findings.pageTableUnreadable = true;
       const key = checkpointKey(id, head);
       const end = 'the volume cannot be attached without this page table';
       this.findings.damage(what, key, `${trimmed(error.message)}; ${end}.`);
@@ -246,6 +247,11 @@ class Check {
       warningCount: findings.warningCount,
       lost: findings.lost,
       lostBlocks: findings.lostBlocks,
+      unreadable: {
+        pageTable: findings.pageTableUnreadable,
+        pages: findings.unreadablePages,
+        newestSegment: this.conditions.newestUnknown,
+      },
       verdict: findings.verdict,
     };
   }

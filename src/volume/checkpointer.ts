@@ -15,13 +15,12 @@ import {
 } from './fold.ts';
 import type { Ownership } from './ownership.ts';
 import type { PageTable } from './page-table.ts';
+import { PagesWriter } from './pages-writer.ts';
 import type { VolumeSettings } from './settings.ts';
 import { type PatientContext, untilDone } from './until-done.ts';
 
 /** Pages folded in one go by a worker. */
 const pagesPerJob = 32;
-/** An object with pages is put when it has grown to this. */
-const pagesObjectBytes = 16 * 2 ** 20;
 /** Guess of a changed page's stored size before there is one. */
 const typicalPageBytes = 1024;
 
@@ -155,40 +154,16 @@ export class Checkpointer {
     at: LogPosition,
     pages: ReadonlyMap<number, PageAssignments>,
   ): Promise<Map<number, PageReference | undefined>> {
-    const changes = new Map<number, PageReference | undefined>();
+    const writer = new PagesWriter(at, (part, bytes) =>
+      this.put(pagesKey(this.context.volumeId, at, part), bytes),
+    );
     const order = [...pages.keys()].sort((a, b) => a - b);
-    let part = 0;
-    let parts: Uint8Array[] = [];
-    let partBytes = 0;
-    const put = async (): Promise<void> => {
-      if (parts.length === 0) return;
-      await this.put(pagesKey(this.context.volumeId, at, part), parts);
-      part += 1;
-      parts = [];
-      partBytes = 0;
-    };
     for (let from = 0; from < order.length; from += pagesPerJob) {
-      for (const folded of await this.foldBatch(order.slice(from, from + pagesPerJob), pages)) {
-        if (folded.stored === undefined) {
-          changes.set(folded.pageIndex, undefined);
-          continue;
-        }
-        changes.set(folded.pageIndex, {
-          pageIndex: folded.pageIndex,
-          ...at,
-          part,
-          offset: partBytes,
-          storedBytes: folded.stored.byteLength,
-          checksum: folded.checksum,
-          liveBlocks: folded.liveBlocks,
-        });
-        parts.push(folded.stored);
-        partBytes += folded.stored.byteLength;
-      }
-      if (partBytes >= pagesObjectBytes) await put();
+      const batch = order.slice(from, from + pagesPerJob);
+      for (const folded of await this.foldBatch(batch, pages)) await writer.add(folded);
     }
-    await put();
-    return changes;
+    await writer.finish();
+    return writer.changes;
   }
 
   private async foldBatch(

@@ -44,7 +44,8 @@ export function foldPages(job: FoldJob): FoldedPage[] {
   });
 }
 
-function storedForm(pageIndex: number, page: MapPage): FoldedPage {
+/** A page as it is to be stored. */
+export function storedForm(pageIndex: number, page: MapPage): FoldedPage {
   let liveBlocks = 0;
   let isHole = true;
   page.forEachRun((_start, count, segment, index) => {

@@ -27,16 +27,20 @@ beforeEach(async () => {
 });
 afterEach(() => root[Symbol.asyncDispose]());
 
-function check(...args: string[]): Promise<ProgramResult> {
+function elasticdrive(verb: string, args: readonly string[]): Promise<ProgramResult> {
   const environment = { HOME: root.path, XDG_CONFIG_HOME: '' };
-  const line = ['volume', 'check', 'data', '--store', directory, ...args];
+  const line = ['volume', verb, 'data', '--store', directory, ...args];
   return run(process.execPath, [command, ...line], { environment, statuses: [0, 2, 13] });
 }
 
-function segmentFile(): string {
+function check(...args: string[]): Promise<ProgramResult> {
+  return elasticdrive('check', args);
+}
+
+function fileOf(kind: 'segments' | 'pages'): string {
   const [id = ''] = readdirSync(join(directory, 'volumes'));
-  const [segment = ''] = readdirSync(join(directory, 'volumes', id, 'segments'));
-  return join(directory, 'volumes', id, 'segments', segment);
+  const [name = ''] = readdirSync(join(directory, 'volumes', id, kind));
+  return join(directory, 'volumes', id, kind, name);
 }
 
 it('passes a sound volume in one sentence and leaves with 0', async () => {
@@ -49,7 +53,7 @@ it('passes a sound volume in one sentence and leaves with 0', async () => {
 });
 
 it('names what is damaged and what is lost, and leaves with 13', async () => {
-  const path = segmentFile();
+  const path = fileOf('segments');
   const bytes = await readFile(path);
   bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
   await writeFile(path, bytes);
@@ -66,7 +70,7 @@ it('names what is damaged and what is lost, and leaves with 13', async () => {
 });
 
 it('answers a machine in JSON', async () => {
-  await rm(segmentFile());
+  await rm(fileOf('segments'));
   const { status, stdout } = await check('--json');
   expect(status).toBe(13);
   expect(JSON.parse(stdout)).toMatchObject({
@@ -75,6 +79,23 @@ it('answers a machine in JSON', async () => {
     problems: [{ severity: 'damage', what: 'missing' }],
     lostBlocks: 768,
   });
+});
+
+it('says what could be mended, and mends it when the name is given twice', async () => {
+  expect((await elasticdrive('repair', [])).stdout).toContain('nothing is there that could be');
+  await rm(fileOf('pages'));
+  const plan = await elasticdrive('repair', []);
+  expect(plan.status).toBe(13);
+  expect(plan.stdout).toMatch(/^can be done +fold 1 pages of the map again from the log$/m);
+  expect(plan.stdout).toMatch(/\nnothing was changed: --confirm data does what can be done\n$/);
+  const refused = await elasticdrive('repair', ['--confirm', 'date']);
+  expect(refused.status).toBe(2);
+  expect(refused.stderr).toContain('repeat its name with --confirm data');
+  const done = await elasticdrive('repair', ['--confirm', 'data']);
+  expect(done.status).toBe(0);
+  expect(done.stdout).toMatch(/^done +fold 1 pages of the map again from the log$/m);
+  expect(done.stdout).toContain('data is sound');
+  expect((await check('--read-data')).status).toBe(0);
 });
 
 it.each(['0/3', '4/3', '1/', 'all'])('refuses --read-data=%s', async (part) => {

@@ -47,6 +47,7 @@ describe('elasticdrive', () => {
     'volume show',
     'volume check',
     'volume scrub',
+    'volume repair',
     'volume delete',
     'store',
     'store probe',

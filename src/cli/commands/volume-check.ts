@@ -46,7 +46,7 @@ async function check(invocation: Invocation): Promise<number | undefined> {
 }
 
 /** Shows progress a few times a second, for that is what a terminal can take. */
-function showProgress(
+export function showProgress(
   { output, drivers: { clock } }: Invocation,
   name: string,
 ): (progress: CheckProgress) => void {

@@ -10,12 +10,13 @@ import { type Invocation, type Noun, storeKeys } from '../verb.ts';
 import { findOne, type StoredVolume, volumesOf } from '../volumes.ts';
 import { attachVerb, detachVerb } from './attach.ts';
 import { checkVerb } from './volume-check.ts';
+import { repairVerb } from './volume-repair.ts';
 import { scrubVerb } from './volume-scrub.ts';
 import { describeSetAside, discardVerb, findSetAside } from './volume-discard.ts';
 
 export const volumeNoun: Noun = {
   name: 'volume',
-  summary: 'Make, list, show, check, move and delete volumes',
+  summary: 'Make, list, show, check, mend, move and delete volumes',
   verbs: [
     {
       name: 'create',
@@ -79,6 +80,7 @@ export const volumeNoun: Noun = {
     },
     checkVerb,
     scrubVerb,
+    repairVerb,
     attachVerb,
     detachVerb,
     discardVerb,

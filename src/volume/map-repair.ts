@@ -1,0 +1,120 @@
+import type { Clock } from '../base/clock.ts';
+import { breathe } from '../base/clock.ts';
+import { isStorageError } from '../base/errors.ts';
+import type { ObjectStore } from '../base/object-store.ts';
+import type { Manifest } from '../format/manifest.ts';
+import { nowhere } from '../format/map-page.ts';
+import type { LogPosition } from '../format/names.ts';
+import { FoldWindow } from './check-fold.ts';
+import type { Unreadable } from './check-report.ts';
+import { inOrder } from './concurrency.ts';
+import { type FoldedPage, storedForm } from './fold.ts';
+import { MapPage } from './map-page.ts';
+import { PageTable } from './page-table.ts';
+import { readSegmentTables } from './segment-tables.ts';
+
+/** Pages that are folded at once: 100 KiB each at most. */
+const pagesPerPass = 1024;
+const segmentsAhead = 16;
+
+export interface MapRepairContext {
+  readonly store: ObjectStore;
+  readonly clock: Clock;
+  readonly manifest: Manifest;
+  /** Under which epoch a segment was stored. */
+  readonly epochOf: (segment: number) => number;
+  /** Older checkpoints, the newest first. */
+  readonly olderCheckpoints: readonly LogPosition[];
+}
+
+/**
+ * Folds pages of the stored map again that cannot be read: from the beginning of the log if all of
+ * its entries can be read, else from the page that an older checkpoint has, if all after that can.
+ * What neither gives is not given: nothing is guessed.
+ */
+export async function foldAgain(
+  context: MapRepairContext,
+  wanted: readonly number[],
+  { newestSegment }: Unreadable,
+  take: (page: FoldedPage) => Promise<void>,
+): Promise<number[]> {
+  if (newestSegment === 0) {
+    await foldFrom(context, undefined, wanted, take);
+    return [];
+  }
+  let left = [...wanted];
+  for (const position of context.olderCheckpoints) {
+    if (position.segment < newestSegment || left.length === 0) break;
+    const table = await readable(() =>
+      PageTable.load(context.store, context.manifest.id, position),
+    );
+    if (table !== undefined) left = await foldFrom(context, { position, table }, left, take);
+  }
+  return left;
+}
+
+interface Base {
+  readonly position: LogPosition;
+  readonly table: PageTable;
+}
+
+/** Folds what can be from this base; returns the pages that the base does not have. */
+async function foldFrom(
+  context: MapRepairContext,
+  base: Base | undefined,
+  wanted: readonly number[],
+  take: (page: FoldedPage) => Promise<void>,
+): Promise<number[]> {
+  const left: number[] = [];
+  for (let from = 0; from < wanted.length; from += pagesPerPass) {
+    const pages = wanted.slice(from, from + pagesPerPass);
+    const folded = await foldPass(context, base, pages, left);
+    for (const page of folded) await take(page);
+  }
+  return left;
+}
+
+async function foldPass(
+  { store, clock, manifest, epochOf }: MapRepairContext,
+  base: Base | undefined,
+  pages: readonly number[],
+  left: number[],
+): Promise<FoldedPage[]> {
+  const starts = new Map<number, MapPage>();
+  for (const pageIndex of pages) {
+    const start = await readable(async () => {
+      return (await base?.table.readPage(pageIndex)) ?? new MapPage(nowhere.hole);
+    });
+    if (start === undefined) left.push(pageIndex);
+    else starts.set(pageIndex, start);
+  }
+  const end = Math.max(...pages) + 1;
+  const window = new FoldWindow(Math.min(...pages), end, Infinity, new Set(starts.keys()));
+  for (const [pageIndex, start] of starts) window.pages.set(pageIndex, start);
+  const segments = numbers((base?.position.segment ?? 0) + 1, manifest.head?.segment ?? 0);
+  const read = inOrder(segments, segmentsAhead, async (segment) => {
+    const at = { segment, epoch: epochOf(segment) };
+    return { ...at, entries: (await readSegmentTables(store, manifest.id, at)).entries };
+  });
+  for await (const segment of read) {
+    window.add(segment);
+    await breathe(clock);
+  }
+  return [...starts.keys()].map((pageIndex) =>
+    storedForm(pageIndex, window.pages.get(pageIndex) ?? new MapPage(nowhere.hole)),
+  );
+}
+
+/** `undefined` for what is missing or damaged. */
+async function readable<T>(read: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await read();
+  } catch (error) {
+    if (isStorageError(error, 'corrupt')) return undefined;
+    throw error;
+  }
+}
+
+function* numbers(from: number, to: number): Generator<number> {
+  for (let number = from; number <= to; number += 1) yield number;
+}
