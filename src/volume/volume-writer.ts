@@ -1,3 +1,4 @@
+import type { Done } from '../base/block-device.ts';
 import { type EntryKind, entryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
 import { nowhere } from '../format/map-page.ts';
@@ -8,27 +9,67 @@ export interface VolumeWriterContext {
   readonly map: BlockMap;
   readonly log: SegmentLog;
   /** Reads volume bytes, for writes of less than a block. */
-  read(offset: number, into: Uint8Array): Promise<void> | undefined;
+  read(offset: number, into: Uint8Array): Done;
   /** Throws when the volume can no longer be written. */
   requireWritable(): void;
 }
 
+/** A change that could not be made at once. */
+interface WaitingChange {
+  readonly firstBlock: number;
+  readonly endBlock: number;
+  /** Resolves when it was made, or has failed. */
+  readonly over: Promise<void>;
+}
+
 /**
  * Puts writes into the log and the map, in one step that nothing comes between. What the log cannot
- * take waits its turn: nothing is refused because the journal is full.
+ * take waits its turn: nothing is refused because the journal is full. What overlaps is done in the
+ * order of asking: a client that lost its connection asks again, and when that is answered, nothing
+ * of its old request may be left to come on top of what it writes next.
  */
 export class VolumeWriter {
   private readonly context: VolumeWriterContext;
+  private readonly changes: WaitingChange[] = [];
   private waiting = 0;
 
   constructor(context: VolumeWriterContext) {
     this.context = context;
   }
 
-  write(offset: number, from: Uint8Array): Promise<void> | undefined {
-    if (offset % blockBytes !== 0 || from.byteLength % blockBytes !== 0) {
-      return this.writeUnaligned(offset, from);
-    }
+  write(offset: number, from: Uint8Array): Done {
+    return this.inOrder(offset, from.byteLength, () =>
+      isWhole(offset, from.byteLength)
+        ? this.writeWhole(offset, from)
+        : this.writeUnaligned(offset, from),
+    );
+  }
+
+  /** Zeroes any range: whole blocks by an entry, the pieces at its ends by writing zeroes. */
+  zero(kind: EntryKind, offset: number, lengthBytes: number): Done {
+    return this.inOrder(offset, lengthBytes, () =>
+      isWhole(offset, lengthBytes)
+        ? this.zeroBlocks(kind, offset / blockBytes, lengthBytes / blockBytes)
+        : this.zeroUnaligned(kind, offset, offset + lengthBytes),
+    );
+  }
+
+  private inOrder(offset: number, lengthBytes: number, make: () => Done): Done {
+    const firstBlock = Math.floor(offset / blockBytes);
+    const endBlock = Math.ceil((offset + lengthBytes) / blockBytes);
+    const before = this.changes.filter(
+      (other) => other.firstBlock < endBlock && firstBlock < other.endBlock,
+    );
+    const done =
+      before.length === 0 ? make() : Promise.all(before.map(({ over }) => over)).then(make);
+    if (done === undefined) return undefined;
+    const change = { firstBlock, endBlock, over: done.catch(() => undefined) };
+    this.changes.push(change);
+    void change.over.then(() => this.changes.splice(this.changes.indexOf(change), 1));
+    return done;
+  }
+
+  private writeWhole(offset: number, from: Uint8Array): Done {
     const firstBlock = offset / blockBytes;
     const count = from.byteLength / blockBytes;
     // Who came first goes first: a full journal must not starve the writer that waits longest.
@@ -77,8 +118,7 @@ export class VolumeWriter {
     }
   }
 
-  /** Zeroes whole blocks. */
-  zeroBlocks(kind: EntryKind, firstBlock: number, count: number): Promise<void> | undefined {
+  private zeroBlocks(kind: EntryKind, firstBlock: number, count: number): Done {
     const attempt = (): boolean => {
       if (!this.context.log.appendZero(kind, firstBlock, count)) return false;
       const index = kind === entryKind.hole ? nowhere.hole : nowhere.zeroed;
@@ -89,24 +129,9 @@ export class VolumeWriter {
     return this.whenRoom(attempt);
   }
 
-  /** Zeroes any range: whole blocks by an entry, the pieces at its ends by writing zeroes. */
-  zero(kind: EntryKind, offset: number, lengthBytes: number): Promise<void> | undefined {
-    const end = offset + lengthBytes;
+  private async zeroUnaligned(kind: EntryKind, offset: number, end: number): Promise<void> {
     const firstWhole = Math.ceil(offset / blockBytes);
     const endWhole = Math.floor(end / blockBytes);
-    if (offset % blockBytes === 0 && end % blockBytes === 0) {
-      return this.zeroBlocks(kind, firstWhole, endWhole - firstWhole);
-    }
-    return this.zeroUnaligned(kind, offset, end, firstWhole, endWhole);
-  }
-
-  private async zeroUnaligned(
-    kind: EntryKind,
-    offset: number,
-    end: number,
-    firstWhole: number,
-    endWhole: number,
-  ): Promise<void> {
     if (firstWhole > endWhole) {
       await this.patch(endWhole, offset - endWhole * blockBytes, new Uint8Array(end - offset));
       return;
@@ -127,7 +152,7 @@ export class VolumeWriter {
       const rest = from.byteLength - done;
       if (within === 0 && rest >= blockBytes) {
         const whole = rest - (rest % blockBytes);
-        await this.write(position, from.subarray(done, done + whole));
+        await this.writeWhole(position, from.subarray(done, done + whole));
         done += whole;
         continue;
       }
@@ -137,25 +162,17 @@ export class VolumeWriter {
     }
   }
 
-  /**
-   * Replaces part of a block. Between reading the block and appending the new one others may write
-   * it; then its place has changed, and the patch is made again on what is there now. Two patches
-   * of one block therefore both stay.
-   */
+  /** Replaces part of a block, which nobody else changes meanwhile. */
   private async patch(block: number, within: number, bytes: Uint8Array): Promise<void> {
     const whole = new Uint8Array(blockBytes);
-    const before = { segment: 0, index: 0, count: 0 };
-    const after = { segment: 0, index: 0, count: 0 };
-    const { map, log } = this.context;
-    for (;;) {
-      map.find(block, 1, before);
-      await this.context.read(block * blockBytes, whole);
-      this.context.requireWritable();
-      map.find(block, 1, after);
-      if (before.segment !== after.segment || before.index !== after.index) continue;
-      whole.set(bytes, within);
-      if (this.appendSome(block, 1, whole, 0) === 1) return;
-      await log.room();
-    }
+    await this.context.read(block * blockBytes, whole);
+    this.context.requireWritable();
+    whole.set(bytes, within);
+    await this.writeWhole(block * blockBytes, whole);
   }
+}
+
+/** Whether the range is whole blocks. */
+function isWhole(offset: number, lengthBytes: number): boolean {
+  return offset % blockBytes === 0 && lengthBytes % blockBytes === 0;
 }

@@ -69,7 +69,8 @@ export class Volume implements BlockDevice {
     const count = Math.floor((offset + lengthBytes) / blockBytes) - first;
     const { writer } = this.parts;
     return this.change(
-      () => (count > 0 ? writer.zeroBlocks(entryKind.hole, first, count) : undefined),
+      () =>
+        count > 0 ? writer.zero(entryKind.hole, first * blockBytes, count * blockBytes) : undefined,
       options.fua,
     );
   }

@@ -3,16 +3,19 @@
  * server's write cache, to be made durable by their next flush. So an answered write must outlive
  * the process that answered it, flushed or not.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { createVolume, Daemon, directoryStore } from '../support/daemon.ts';
 import { nbdsh } from '../support/nbdsh.ts';
-import { TemporaryDirectory } from '../support/programs.ts';
+import { Server, TemporaryDirectory } from '../support/programs.ts';
 
 const blocks = 65_536;
 
 /** Says "begun", then writes numbered blocks without a flush, until the server is gone. */
-const write = (from: number): string => `
-import sys
+const write = (uri: string, from: number): string => `
+import nbd
+h = nbd.NBD()
+h.connect_uri(${JSON.stringify(uri)})
 number = ${from}
 try:
     while True:
@@ -41,12 +44,13 @@ it('keeps every answered write when the daemon is killed before a flush', async 
   let from = 1;
   for (let round = 0; round < 5; round += 1) {
     const daemon = await start();
-    const writing = nbdsh(daemon.uri('drive'), write(from));
-    await new Promise((resolve) => {
-      setTimeout(resolve, 400 + 37 * round);
-    });
+    const code = write(daemon.uri('drive'), from);
+    await using writer = new Server('/usr/bin/python3', ['-c', code]);
+    await writer.until(() => /begun/.exec(writer.log)?.[0]);
+    await sleep(37 * round);
     await daemon.crash();
-    const answered = Number(/answered (\d+)/.exec((await writing).stdout)?.[1]);
+    expect(await writer.ended(), writer.log).toBe(0);
+    const answered = Number(/answered (\d+)/.exec(writer.log)?.[1]);
     expect(answered).toBeGreaterThan(from);
     await using after = await start();
     const { stdout } = await nbdsh(after.uri('drive'), verify(from, answered));
