@@ -177,4 +177,11 @@ export const plantedBugs: readonly PlantedBug[] = [
     'this.gone ??= error;',
     '',
   ),
+  planted(
+    'who waits for room in the journal is not woken when there is some',
+    500,
+    'volume/journal-files.ts',
+    'this.free.push(file);\n    this.wake();',
+    'this.free.push(file);',
+  ),
 ];

@@ -8,6 +8,8 @@ import { Session } from './session.ts';
 import type { Host, World } from './world.ts';
 
 const hourMs = 3_600_000;
+/** A disk that fails slowly keeps a request that long; a store does not keep those of a lost volume. */
+const watchMs = 10_000;
 /** Time in which everything must be done after all has healed. */
 const patienceMs = hourMs;
 
@@ -80,6 +82,7 @@ export class Drama {
     const session = await this.attachPatiently(host, life, mayForce);
     if (session === undefined) return;
     if (!(await world.adopt(session))) return this.restart(host, session);
+    this.watch(session);
     for (;;) {
       await session.work(profile.laneCount, 1 + pick(random, 60));
       if (this.isHealed || !life.isAlive) return;
@@ -89,6 +92,20 @@ export class Drama {
     if (chance(random, 0.8)) await session.close();
     else await session.volume.abandon();
     this.leave(host, session);
+  }
+
+  /** Who is told that the volume is gone must be told so in each request that is under way. */
+  private watch(session: Session, wasEnded = false): void {
+    const { scheduler } = this.world;
+    const { life, volume } = session;
+    scheduler.after(watchMs, () => {
+      if (!life.isAlive || session.isClosing) return;
+      const isEnded = volume.ended && !life.isAsleep;
+      if (wasEnded && isEnded && session.underWay > 0) {
+        scheduler.fail(new Error('requests to a volume that is lost are left without an answer'));
+      }
+      this.watch(session, isEnded);
+    });
   }
 
   private async attachPatiently(
@@ -298,6 +315,9 @@ export class Drama {
       if (host.session?.volume.ended === false) {
         throw new Error(`${host.name} goes on with a volume that another host has taken`);
       }
+      if ((host.session?.underWay ?? 0) > 0) {
+        throw new Error(`${host.name} leaves requests to a volume that it lost without an answer`);
+      }
       this.world.kill(host);
     }
   }
@@ -312,7 +332,8 @@ export class Drama {
   private async finish(host: Host | undefined): Promise<Session | undefined> {
     const session = host?.session;
     if (host === undefined || session === undefined) return undefined;
-    await session.work(1, 0);
+    session.isEnding = true;
+    while (session.underWay > 0) await this.wait(100);
     if (session.isOver || session.volume.statistics().failure !== undefined) {
       this.world.kill(host);
       return undefined;
@@ -353,6 +374,8 @@ export class Drama {
     if (isSame !== true)
       throw new Error('another host finds other bytes than were there at the end');
     if (!(await session.close())) throw new Error('the volume could not be given up at the end');
+    const { openFiles } = session.life;
+    if (openFiles !== 0) throw new Error(`${openFiles} files are open after the end`);
     const wrong = await world.check();
     if (wrong.length > 0) throw new Error(`the store is not sound: ${wrong.join('; ')}`);
   }

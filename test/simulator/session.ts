@@ -44,6 +44,12 @@ export class Session {
   isAdopted = false;
   /** The volume has failed or is gone; nothing more is asked of it. */
   isOver = false;
+  /** Its clients ask for nothing more. */
+  isEnding = false;
+  /** It is being given up, which takes as long as the store does. */
+  isClosing = false;
+  /** Requests without an answer. */
+  underWay = 0;
   private readonly around: Surroundings;
   private readonly busy: Uint8Array;
 
@@ -77,7 +83,7 @@ export class Session {
   async work(laneCount: number, count: number): Promise<void> {
     let left = count;
     const lane = async (): Promise<void> => {
-      while (left > 0 && !this.isOver && this.life.isAlive) {
+      while (left > 0 && !this.isOver && !this.isEnding && this.life.isAlive) {
         left -= 1;
         this.around.counted();
         await this.request();
@@ -114,6 +120,7 @@ export class Session {
     ask: () => Promise<unknown> | undefined,
   ): Promise<boolean> {
     const { trace } = this.around;
+    this.underWay += 1;
     try {
       const asleep = this.life.awake();
       if (asleep !== undefined) await asleep;
@@ -128,6 +135,8 @@ export class Session {
       if (!this.around.isExcused(error, this)) this.around.fail(thrown);
       if (this.volume.ended || this.volume.statistics().failure !== undefined) this.isOver = true;
       return false;
+    } finally {
+      this.underWay -= 1;
     }
   }
 
@@ -350,6 +359,7 @@ export class Session {
   /** Gives the volume up in order; then the store has everything. */
   async close(): Promise<boolean> {
     this.isOver = true;
+    this.isClosing = true;
     const asked = this.around.moments.next();
     if (!(await this.attempt('close', 0, () => this.volume.close()))) return false;
     this.history.promiseInStore(asked);
