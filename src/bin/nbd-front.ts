@@ -9,6 +9,7 @@ import type { ExportCatalog } from '../nbd/export-catalog.ts';
 import type { NbdLimits } from '../nbd/limits.ts';
 import { createNbdServer, type NbdServer } from '../nbd/server.ts';
 
+const connectMs = 5_000;
 const keepAliveAfterMs = 10_000;
 
 /** The NBD server as the daemon knows it: addresses with a kind, failures with a code. */
@@ -99,7 +100,10 @@ export function connectTo(address: ListenAddress): Promise<Socket> {
     socket.setNoDelay(true);
     socket.setKeepAlive(true, keepAliveAfterMs);
     socket.once('error', reject);
+    // Without it a machine that is off would be asked ever more rarely.
+    socket.setTimeout(connectMs, () => socket.destroy(new Error('does not answer')));
     socket.once('connect', () => {
+      socket.setTimeout(0);
       socket.off('error', reject);
       resolve(socket);
     });

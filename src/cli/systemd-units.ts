@@ -91,11 +91,15 @@ Wants=remote-fs-pre.target
 # Not bound to the service: it is what stays when that restarts.
 After=elasticdrive.service
 Before=remote-fs-pre.target
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
 NotifyAccess=all
 ExecStart=${line}
+# It ends by itself only while it has never reached its server.
+Restart=on-failure
+RestartSec=2
 TimeoutStopSec=5min
 OOMScoreAdjust=-900
 RuntimeDirectory=elasticdrive-proxy/%i
