@@ -3,7 +3,15 @@
  * directory, and requires that the gate refuses it and says why. A gate that accepts one is broken.
  */
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 
@@ -27,7 +35,39 @@ function layersCanary(rule: string, path: string, code: string): Canary {
   return { name: `layers ${rule}`, files, command: gate('check-layers'), says: new RegExp(rule) };
 }
 
+/** The daemon is killed under load with a mistake in it that only a crash can show. */
+function killCanary(
+  name: string,
+  path: string,
+  right: string,
+  wrong: string,
+  durability: string,
+): Canary {
+  const text = readFileSync(path, 'utf8');
+  if (!text.includes(right)) throw new Error(`${path} has no place for the canary "${name}"`);
+  return {
+    name: `kill ${name}`,
+    files: { [path]: text.replace(right, wrong) },
+    command: ['vitest', 'run', 'test/crash/kill.test.ts', '-t', `a directory, ${durability}`],
+    says: /Violation: block \d+ holds write \d+; write \d+ is lost, which was promised/,
+  };
+}
+
 const canaries: readonly Canary[] = [
+  killCanary(
+    'answers before the journal has it',
+    'src/volume/journal.ts',
+    'if (segment === undefined || this.pending.every((each) => each.isJournaled)) {\n      resolve();',
+    'if (segment !== undefined || this.pending.length === 0) {\n      resolve();\n      this.start();',
+    'local',
+  ),
+  killCanary(
+    'flushes before the store has it',
+    'src/volume/volume.ts',
+    'return uploader.whenCommitted(last).then(',
+    'uploader.whenCommitted(last).catch(() => undefined);\n    return Promise.resolve().then(',
+    'store',
+  ),
   lintCanary(
     'no-floating-promises',
     'src/host/canary.ts',
