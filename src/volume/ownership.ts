@@ -12,6 +12,8 @@ import type { VolumeSettings } from './settings.ts';
 
 /** A writer tries so often in the time that its lease runs. */
 const renewalsPerLease = 3;
+/** A call takes no longer than this part: a failed change and a failed look fit between renewals. */
+const callsPerLease = 5;
 
 export interface OwnershipContext {
   readonly store: ObjectStore;
@@ -200,16 +202,18 @@ export class Ownership {
    * One call to the store, cut short when it takes so long that the lease must be asked for anew;
    * `undefined` when the store does not answer.
    */
-  private async call<T>(make: (options: CallOptions) => Promise<T>): Promise<T | undefined> {
+  private async call<T>(
+    make: (options: CallOptions) => Promise<T>,
+    onFailure: (error: StorageError) => void = () => undefined,
+  ): Promise<T | undefined> {
     const { clock, settings, log } = this.context;
-    const asked = this.lease.now();
     const controller = new AbortController();
-    const cancel = clock.after(settings.leaseMs / renewalsPerLease, () => controller.abort());
+    const cancel = clock.after(settings.leaseMs / callsPerLease, () => controller.abort());
     try {
       return await make({ signal: controller.signal });
     } catch (error) {
       if (!isStorageError(error)) throw error;
-      this.lease.unanswered(asked, error);
+      onFailure(error);
       if (error.class !== 'retry') throw error;
       log.warn('the store does not say whose the volume is, trying again', {
         volume: this.manifest.name,
@@ -258,9 +262,12 @@ export class Ownership {
   /** The manifest as it is now; `undefined` when the store does not answer. */
   private async look(): Promise<LoadedManifest | undefined> {
     const { store } = this.context;
-    const answer = await this.call(async (options) => ({
-      found: await findManifest(store, this.manifest.id, options),
-    }));
+    const asked = this.lease.now();
+    const answer = await this.call(
+      async (options) => ({ found: await findManifest(store, this.manifest.id, options) }),
+      // That a change was not made may be somebody's answer; that reading failed is none.
+      (error) => this.lease.unanswered(asked, error),
+    );
     if (answer === undefined) return undefined;
     if (answer.found === undefined) throw this.lost(undefined);
     return answer.found;

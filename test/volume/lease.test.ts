@@ -202,3 +202,19 @@ test('a flush to the store asks for the manifest after all is put; many ask toge
   expect(calls).toEqual(['put segments', 'load manifest.json']);
   await volume.abandon();
 });
+
+test('that a change was not made is no silence: whose the volume is, reading it says', async () => {
+  const { volume, clock, plan, other } = await attached('local');
+  const taken = await overwritten(other);
+  clock.jump(leaseMs);
+  // What a store says when it cannot know whether it was ours or the other's change.
+  Object.assign(plan, { errorBefore: 1, only: (operation: string) => operation === 'swap' });
+  const requests = [
+    volume.read(0, new Uint8Array(4096)),
+    volume.write(4096, blockOf(3), { fua: true }),
+  ].map(outcome);
+  await clock.advance(0);
+  for (const { error } of requests) expect(error).toMatchObject({ code: 'lost-ownership' });
+  await volume.abandon();
+  await taken.abandon();
+});
