@@ -59,10 +59,12 @@ function readOptions(): Options {
   };
 }
 
-function showTotals({ seeds, crashes, operations, recoveries, virtualMs, seconds }: Totals): void {
+function showTotals(totals: Totals): void {
+  const { seeds, crashes, servingCrashes, operations, recoveries, virtualMs, seconds } = totals;
   const hours = virtualMs / 3_600_000;
   console.log(`seeds            ${seeds}`);
   console.log(`crashes          ${crashes}`);
+  console.log(`while serving    ${servingCrashes}; the others while attaching, or waiting to`);
   console.log(`recoveries       ${recoveries}, each compared block by block`);
   console.log(`operations       ${operations}`);
   console.log(`simulated time   ${hours.toFixed(1)} hours`);

@@ -6,6 +6,7 @@ import { type ShapeName, shapes } from './shapes.ts';
 export interface Totals {
   seeds: number;
   crashes: number;
+  servingCrashes: number;
   operations: number;
   recoveries: number;
   virtualMs: number;
@@ -23,6 +24,7 @@ export class Campaign {
   readonly totals: Totals = {
     seeds: 0,
     crashes: 0,
+    servingCrashes: 0,
     operations: 0,
     recoveries: 0,
     virtualMs: 0,
@@ -39,6 +41,7 @@ export class Campaign {
     const { totals } = this;
     totals.seeds += 1;
     totals.crashes += outcome.crashes;
+    totals.servingCrashes += outcome.servingCrashes;
     totals.operations += outcome.operations;
     totals.recoveries += outcome.attached;
     totals.virtualMs += outcome.virtualMs;

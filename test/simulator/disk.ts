@@ -19,6 +19,8 @@ export interface DiskFaults {
   syncErrors: number;
   /** Share of reads that give one bit changed. */
   flippedReads: number;
+  /** Share of the jobs of the host's worker threads that end with their thread. */
+  lostThreads: number;
   capacityBytes: number;
   maximumDelayMs: number;
 }
@@ -29,6 +31,7 @@ export function soundDisk(): DiskFaults {
     writeErrors: 0,
     syncErrors: 0,
     flippedReads: 0,
+    lostThreads: 0,
     capacityBytes: Number.POSITIVE_INFINITY,
     maximumDelayMs: 0.4,
   };

@@ -61,10 +61,13 @@ export class Drama {
     this.misfortune();
   }
 
-  /** Mostly soon, sometimes after a while: attaching is to be interrupted as often as serving. */
+  /** Often soon, often after a while: attaching is to be interrupted as serving is. */
   private setCalm(): void {
     const { random, profile } = this.world;
-    this.calm = 1 + Math.floor(profile.calmEvents ** random.fraction());
+    const { calmEvents } = profile;
+    const isSoon = chance(random, 0.5);
+    this.calm =
+      1 + (isSoon ? Math.floor(calmEvents ** random.fraction()) : pick(random, calmEvents));
   }
 
   private startLater(host: Host, longestMs: number): void {
@@ -120,6 +123,11 @@ export class Drama {
       if (result instanceof Session) return result;
       if (!life.isAlive || this.isHealed) return undefined;
       takeOver = this.chooseTakeOver(host, result, mayForce);
+      if (result.code === 'corrupt' && host.disk.hasErred && chance(world.random, 0.3)) {
+        // The journal is damaged, and says so: an operator puts another disk in.
+        this.strike('disk', host);
+        return undefined;
+      }
       await this.pause(host, 20);
     }
   }
@@ -168,7 +176,7 @@ export class Drama {
       // Mostly whoever serves the volume: to him it matters.
       const serving = world.hosts.find(({ session }) => session?.isAdopted === true);
       const host =
-        serving !== undefined && chance(random, 0.7) ? serving : choose(random, world.hosts);
+        serving !== undefined && chance(random, 0.85) ? serving : choose(random, world.hosts);
       this.strike(kind, host);
       return;
     }
@@ -256,6 +264,7 @@ export class Drama {
       writeErrors: rate(),
       syncErrors: rate(),
       flippedReads: rate(),
+      lostThreads: rate(),
       capacityBytes: isFull ? disk.content.usedBytes : Number.POSITIVE_INFINITY,
     });
     this.world.trace.add('disk', host.name, isFull ? 1 : 0);

@@ -1,4 +1,4 @@
-import { type StorageError, toStorageError } from '../../src/base/errors.ts';
+import { StorageError, toStorageError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { type Random, seededRandom } from '../../src/base/random.ts';
 import type { EngineWorkers } from '../../src/volume/engine-workers.ts';
@@ -30,9 +30,10 @@ export interface Host {
 
 export interface Counters {
   crashes: number;
+  /** Of them those of a daemon that had the volume. */
+  servingCrashes: number;
   operations: number;
   attached: number;
-  setAside: number;
 }
 
 /** Hosts, their disks, one store and one volume, all in simulated time. */
@@ -45,7 +46,7 @@ export class World {
   readonly engine: Engine;
   readonly profile: Profile;
   readonly moments = new Moments();
-  readonly counters: Counters = { crashes: 0, operations: 0, attached: 0, setAside: 0 };
+  readonly counters: Counters = { crashes: 0, servingCrashes: 0, operations: 0, attached: 0 };
   /** What the volume is: as the last host that attached it found it, and went on with it. */
   history: History;
   private historyEpoch = 0;
@@ -160,7 +161,13 @@ export class World {
     const [first, second] = [this.engine.inlineWorkers(disk), this.engine.inlineWorkers(disk)];
     return {
       ...first,
-      pack: (job, into) => (chance(this.random, 0.5) ? first : second).pack(job, into),
+      pack: async (job, into) => {
+        if (chance(this.random, host.disk.faults.lostThreads)) {
+          host.disk.hasErred = true;
+          throw new StorageError('internal', 'A worker thread ended.');
+        }
+        return (chance(this.random, 0.5) ? first : second).pack(job, into);
+      },
     };
   }
 
@@ -189,6 +196,7 @@ export class World {
         return life.isContested || this.store.epoch > (host.session?.epoch ?? 0);
       case 'local-io':
       case 'no-space':
+      case 'internal':
         return host.disk.hasErred;
       case 'corrupt':
         return host.disk.hasErred || this.store.hasErred;
@@ -224,10 +232,11 @@ export class World {
   kill(host: Host): boolean {
     if (host.life === undefined) return false;
     this.leaveToKernel(host, host.life);
+    this.counters.crashes += 1;
+    if (host.session !== undefined) this.counters.servingCrashes += 1;
     host.life.kill();
     host.life = undefined;
     host.session = undefined;
-    this.counters.crashes += 1;
     this.trace.add('kill', host.name, 0);
     return true;
   }
