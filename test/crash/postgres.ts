@@ -48,7 +48,7 @@ export class Postgres implements AsyncDisposable {
       ],
       { directory: '/' },
     );
-    await run('sync', []);
+    await run('sync', ['--file-system', data]);
   }
 
   /** Starts, and so recovers if there is something to recover; back when it answers. */
@@ -164,6 +164,8 @@ export class Postgres implements AsyncDisposable {
 }
 
 const statementCount = 20_000;
+/** A commit waits for the disk or the store: a busy one has its time. */
+const slowDiskMs = 150_000;
 
 /** Each statement is a transaction; the line after it is printed when it was said yes to. */
 function statements(client: number, first: number): string {
@@ -204,7 +206,7 @@ export class PostgresLoad implements AsyncDisposable {
     const goal = this.acknowledged().map((number) => number + count);
     const reached = (): boolean =>
       this.acknowledged().every((number, client) => number >= (goal[client] ?? 0));
-    await this.#recorders[0]?.server.until(() => (reached() ? true : undefined));
+    await this.#recorders[0]?.server.until(() => (reached() ? true : undefined), slowDiskMs);
   }
 
   /** Resolves when all clients have found that their server is gone. */
