@@ -1,9 +1,10 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { setPriority } from 'node:os';
 import { createLocalDisk } from '../store/local-disk.ts';
-import { toStorageError } from '../base/errors.ts';
-import { inlineWorkers } from '../volume/engine-workers.ts';
-import type { ThreadReply, ThreadRequest } from './engine-threads.ts';
+import { StorageError, toStorageError } from '../base/errors.ts';
+import { foldPages } from '../volume/fold.ts';
+import { Packer } from '../volume/pack.ts';
+import type { ThreadJob, ThreadReply, ThreadRequest } from './engine-threads.ts';
 
 /** What runs in a worker thread: packs and folds, one job after the other. */
 if (parentPort === null) throw new Error('this file runs in a worker thread');
@@ -15,25 +16,28 @@ try {
   // A host may forbid it; then packing is merely less polite.
 }
 const { stateDirectory } = workerData as { stateDirectory: string };
-const workers = inlineWorkers(createLocalDisk(stateDirectory));
+const disk = createLocalDisk(stateDirectory);
+const packer = new Packer(disk);
+const shared = new Map<number, Uint8Array>();
 
-async function answer(request: ThreadRequest): Promise<void> {
-  const reply = await perform(request).catch((error: unknown): ThreadReply => {
+async function answer(job: ThreadJob): Promise<void> {
+  const reply = await perform(job).catch((error: unknown): ThreadReply => {
     const { code, message } = toStorageError(error);
-    return { id: request.id, error: { code, message } };
+    return { id: job.id, error: { code, message } };
   });
-  port.postMessage(reply, reply.transfer ?? []);
+  port.postMessage(reply);
 }
 
-async function perform(request: ThreadRequest): Promise<ThreadReply> {
-  const { id } = request;
-  if (request.pack !== undefined) {
-    const packed = await workers.pack(request.pack, request.into);
-    return { id, packed, transfer: [packed.body.buffer as ArrayBuffer] };
-  }
-  return { id, folded: await workers.fold(request.fold) };
+async function perform(job: ThreadJob): Promise<ThreadReply> {
+  const { id } = job;
+  if ('fold' in job) return { id, folded: foldPages(job.fold) };
+  const into = shared.get(job.into);
+  if (into === undefined) throw new StorageError('internal', 'a thread was not given memory');
+  return { id, packed: await packer.pack(job.pack, into) };
 }
 
 port.on('message', (request: ThreadRequest) => {
-  void answer(request);
+  if ('share' in request) shared.set(request.share, new Uint8Array(request.memory));
+  else if ('forget' in request) shared.delete(request.forget);
+  else void answer(request);
 });

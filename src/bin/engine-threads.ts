@@ -1,19 +1,27 @@
 import { Worker } from 'node:worker_threads';
 import { type ErrorCode, StorageError } from '../base/errors.ts';
-import type { EngineWorkers } from '../volume/engine-workers.ts';
+import { type EngineWorkers, ObjectMemory } from '../volume/engine-workers.ts';
 import type { FoldedPage, FoldJob } from '../volume/fold.ts';
 import type { PackedSegment, PackJob } from '../volume/pack.ts';
 
+/**
+ * What a thread is told. V8 counts shared memory anew with each message that brings it, and collects
+ * the thread's whole heap for every 64 MiB of that: so it is brought once, by `share`, then named.
+ */
 export type ThreadRequest =
-  | { readonly id: number; readonly pack: PackJob; readonly into: ArrayBuffer }
-  | { readonly id: number; readonly pack?: undefined; readonly fold: FoldJob };
+  | { readonly share: number; readonly memory: SharedArrayBuffer }
+  | { readonly forget: number }
+  | ThreadJob;
+
+export type ThreadJob =
+  | { readonly id: number; readonly pack: PackJob; readonly into: number }
+  | { readonly id: number; readonly fold: FoldJob };
 
 export interface ThreadReply {
   readonly id: number;
   readonly packed?: PackedSegment;
   readonly folded?: FoldedPage[];
   readonly error?: { readonly code: ErrorCode; readonly message: string };
-  readonly transfer?: ArrayBuffer[];
 }
 
 interface Pending {
@@ -21,9 +29,66 @@ interface Pending {
   readonly reject: (error: StorageError) => void;
 }
 
-interface Thread {
+/** One worker thread and what it was asked. */
+class EngineThread {
   readonly worker: Worker;
-  readonly pending: Map<number, Pending>;
+  private readonly pending = new Map<number, Pending>();
+  /** The names of the memory that it knows. */
+  private readonly known = new Set<number>();
+
+  constructor(stateDirectory: string, onEnd: (thread: EngineThread) => void) {
+    const file = import.meta.url.endsWith('.ts') ? './engine-thread.ts' : './engine-thread.js';
+    this.worker = new Worker(new URL(file, import.meta.url), {
+      workerData: { stateDirectory },
+      // V8 collects all the time once buffers, the shared ones too, exceed half the old generation.
+      resourceLimits: { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 4 },
+    });
+    this.worker.on('message', (reply: ThreadReply) => this.answered(reply));
+    const end = (cause: unknown): void => {
+      const failure = new StorageError('internal', 'A worker thread ended.', { cause });
+      for (const pending of this.pending.values()) pending.reject(failure);
+      this.pending.clear();
+      onEnd(this);
+    };
+    this.worker.on('error', end);
+    this.worker.on('exit', end);
+    this.worker.unref();
+  }
+
+  get load(): number {
+    return this.pending.size;
+  }
+
+  run(job: ThreadJob): Promise<ThreadReply> {
+    return new Promise((resolve, reject) => {
+      this.worker.ref();
+      this.pending.set(job.id, { resolve, reject });
+      this.tell(job);
+    });
+  }
+
+  share(name: number, memory: SharedArrayBuffer): void {
+    if (this.known.has(name)) return;
+    this.known.add(name);
+    this.tell({ share: name, memory });
+  }
+
+  forget(name: number): void {
+    if (this.known.delete(name)) this.tell({ forget: name });
+  }
+
+  private tell(request: ThreadRequest): void {
+    this.worker.postMessage(request);
+  }
+
+  private answered(reply: ThreadReply): void {
+    const pending = this.pending.get(reply.id);
+    this.pending.delete(reply.id);
+    // An idle thread must not keep the process; one at work must.
+    if (this.pending.size === 0) this.worker.unref();
+    if (reply.error === undefined) pending?.resolve(reply);
+    else pending?.reject(new StorageError(reply.error.code, reply.error.message));
+  }
 }
 
 /**
@@ -31,62 +96,52 @@ interface Thread {
  * `count`. A job goes to the thread with the fewest.
  */
 export function createEngineThreads(stateDirectory: string, count: number): EngineWorkers {
-  const threads: Thread[] = [];
+  const threads: EngineThread[] = [];
+  const memory = new ObjectMemory();
+  const names = new WeakMap<SharedArrayBuffer, number>();
   let nextId = 1;
 
-  const start = (): Thread => {
-    const file = import.meta.url.endsWith('.ts') ? './engine-thread.ts' : './engine-thread.js';
-    const worker = new Worker(new URL(file, import.meta.url), {
-      workerData: { stateDirectory },
-      // A thread's own garbage is mostly buffers; with a small heap they are given back soon.
-      resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 },
-    });
-    const thread: Thread = { worker, pending: new Map() };
-    worker.on('message', (reply: ThreadReply) => {
-      const pending = thread.pending.get(reply.id);
-      thread.pending.delete(reply.id);
-      // An idle thread must not keep the process; one at work must.
-      if (thread.pending.size === 0) worker.unref();
-      if (reply.error === undefined) pending?.resolve(reply);
-      else pending?.reject(new StorageError(reply.error.code, reply.error.message));
-    });
-    const end = (cause: unknown): void => {
-      const failure = new StorageError('internal', 'A worker thread ended.', { cause });
-      for (const pending of thread.pending.values()) pending.reject(failure);
-      thread.pending.clear();
-      const at = threads.indexOf(thread);
+  const start = (): EngineThread => {
+    const thread = new EngineThread(stateDirectory, (ended) => {
+      const at = threads.indexOf(ended);
       if (at >= 0) threads.splice(at, 1);
-    };
-    worker.on('error', end);
-    worker.on('exit', end);
-    worker.unref();
+    });
     threads.push(thread);
     return thread;
   };
 
-  const leastBusy = (): Thread => {
-    const idle = threads.find((thread) => thread.pending.size === 0);
+  const leastBusy = (): EngineThread => {
+    const idle = threads.find((thread) => thread.load === 0);
     if (idle !== undefined) return idle;
     if (threads.length < count) return start();
-    return threads.reduce((best, next) => (next.pending.size < best.pending.size ? next : best));
+    return threads.reduce((best, next) => (next.load < best.load ? next : best));
   };
 
-  const run = (request: ThreadRequest): Promise<ThreadReply> =>
-    new Promise((resolve, reject) => {
-      const thread = leastBusy();
-      thread.worker.ref();
-      thread.pending.set(request.id, { resolve, reject });
-      thread.worker.postMessage(request, request.pack === undefined ? [] : [request.into]);
-    });
+  const nameOf = (into: SharedArrayBuffer): number => {
+    const name = names.get(into) ?? nextId++;
+    names.set(into, name);
+    return name;
+  };
 
   return {
-    async pack(job, into) {
-      const { packed } = await run({ id: nextId++, pack: job, into });
+    async pack(job) {
+      const into = memory.take();
+      const name = nameOf(into);
+      const thread = leastBusy();
+      thread.share(name, into);
+      const { packed } = await thread.run({ id: nextId++, pack: job, into: name });
       if (packed === undefined) throw new StorageError('internal', 'a thread packed nothing');
-      return packed;
+      return {
+        body: new Uint8Array(into, 0, packed.bodyBytes),
+        frames: packed.frames,
+        release: ({ mayBeRead }) => {
+          if (!mayBeRead) memory.give(into);
+          else for (const each of threads) each.forget(name);
+        },
+      };
     },
     async fold(job) {
-      const { folded } = await run({ id: nextId++, fold: job });
+      const { folded } = await leastBusy().run({ id: nextId++, fold: job });
       if (folded === undefined) throw new StorageError('internal', 'a thread folded nothing');
       return folded;
     },

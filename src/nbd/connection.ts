@@ -4,9 +4,11 @@ import { AssertionError } from '../base/assert.ts';
 import { toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ByteBudget } from './byte-budget.ts';
+import type { ClientSocket } from './client-socket.ts';
 import { type Agreement, Handshake, type HandshakeOptions } from './handshake.ts';
 import { HandshakeParser } from './handshake-parser.ts';
 import type { NbdLimits } from './limits.ts';
+import { ReceivedChunk } from './received-chunk.ts';
 import type { BatchPool } from './reply-writer.ts';
 import { type SessionCounters, Transmission } from './transmission.ts';
 import { encodeGreeting, handshakeFlag } from './wire.ts';
@@ -27,6 +29,7 @@ export class Connection {
   /** Resolves when, besides, every request has settled and the export was let go. */
   readonly released: Promise<void>;
 
+  private readonly client: ClientSocket;
   private readonly socket: Duplex;
   private readonly options: ConnectionOptions;
   private readonly log: Log;
@@ -42,7 +45,9 @@ export class Connection {
   private cancelTimer: () => void;
   private readonly settleReleased: () => void;
 
-  constructor(socket: Duplex, peer: string, options: ConnectionOptions) {
+  constructor(client: ClientSocket, peer: string, options: ConnectionOptions) {
+    const socket = client.stream;
+    this.client = client;
     this.socket = socket;
     this.peer = peer;
     this.options = options;
@@ -57,7 +62,7 @@ export class Connection {
     this.cancelTimer = options.clock.after(options.limits.handshakeMs, () => {
       this.cut('the handshake took too long');
     });
-    socket.on('data', this.negotiate);
+    client.receive = this.negotiate;
     socket.on('end', () => this.endOfInput());
     socket.on('error', (error) => this.log.debug('connection failed', { error: error.message }));
     socket.on('close', () => {
@@ -65,6 +70,7 @@ export class Connection {
       closed.resolve();
     });
     socket.write(encodeGreeting(handshakeFlag.fixedNewstyle | handshakeFlag.noZeroes));
+    socket.resume();
   }
 
   /** The export's name and what was done with it, once the handshake is over. */
@@ -85,8 +91,10 @@ export class Connection {
     this.socket.destroy();
   }
 
-  private readonly negotiate = (chunk: Buffer): void => {
-    this.parser.push(chunk);
+  private readonly negotiate = (chunk: ReceivedChunk): void => {
+    // A copy: what is said here is little, and is looked at long after it came.
+    this.parser.push(Buffer.from(chunk.bytes));
+    chunk.release();
     this.socket.pause();
     this.negotiating = true;
     this.conversation = this.converse().catch((error: unknown) => {
@@ -124,7 +132,6 @@ export class Connection {
   private transmit(agreement: Agreement): void {
     const { clock, limits, budget, pool } = this.options;
     this.cancelTimer();
-    this.socket.off('data', this.negotiate);
     const transmission = new Transmission({
       socket: this.socket,
       device: agreement.handle.device,
@@ -140,10 +147,10 @@ export class Connection {
     });
     this.session = { agreement, transmission };
     this.log.info('client entered', { export: agreement.handle.name });
-    this.socket.on('data', (chunk: Buffer) => transmission.receive(chunk));
+    this.client.receive = (chunk) => transmission.receive(chunk);
     this.socket.resume();
     const rest = this.parser.takeRest();
-    if (rest.length > 0) transmission.receive(rest);
+    if (rest.length > 0) transmission.receive(new ReceivedChunk(rest));
     if (this.options.isShuttingDown()) transmission.stop();
   }
 
@@ -175,7 +182,7 @@ export class Connection {
     this.cancelTimer = this.options.clock.after(this.options.limits.lingerMs, () => {
       this.socket.destroy();
     });
-    this.socket.removeAllListeners('data');
+    this.client.receive = (chunk) => chunk.release();
     this.socket.resume();
     this.socket.end();
   }

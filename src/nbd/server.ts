@@ -3,9 +3,11 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { Connection } from './connection.ts';
+import { pooledClient } from './client-socket.ts';
 import type { ExportCatalog } from './export-catalog.ts';
 import type { TlsPolicy } from './handshake.ts';
 import { type NbdLimits, nbdLimits } from './limits.ts';
+import { ReceivePool } from './received-chunk.ts';
 import { BatchPool } from './reply-writer.ts';
 import type { SessionCounters } from './transmission.ts';
 
@@ -62,6 +64,7 @@ class ListeningServer implements NbdServer {
   private readonly limits: NbdLimits;
   private readonly budget: ByteBudget;
   private readonly pool = new BatchPool();
+  private readonly receivePool = new ReceivePool();
   private readonly servers = new Set<Server>();
   /** Those with an open socket. */
   private readonly open = new Set<Connection>();
@@ -82,6 +85,7 @@ class ListeningServer implements NbdServer {
       noDelay: true,
       keepAlive: true,
       keepAliveInitialDelay: keepAliveAfterMs,
+      pauseOnConnect: true,
     });
     server.on('connection', (socket) => this.connected(socket, address));
     await new Promise<void>((resolve, reject) => {
@@ -152,7 +156,7 @@ class ListeningServer implements NbdServer {
       socket.destroy();
       return;
     }
-    const connection = new Connection(socket, peer, {
+    const connection = new Connection(pooledClient(socket, this.receivePool), peer, {
       catalog,
       clock,
       log,

@@ -6,6 +6,7 @@ import type { ByteBudget } from './byte-budget.ts';
 import { DeviceFailures } from './device-failures.ts';
 import type { NbdLimits } from './limits.ts';
 import { ReadCommand } from './read-command.ts';
+import type { ReceivedChunk } from './received-chunk.ts';
 import { ReplyEncoder, replyTo } from './reply-encoder.ts';
 import { type BatchPool, type ByteSink, ReplyWriter } from './reply-writer.ts';
 import { RequestParser } from './request-parser.ts';
@@ -82,6 +83,8 @@ export class Transmission {
   private refusal: Refusal | undefined;
   /** Held for a payload that is still arriving. */
   private gatheredBytes = 0;
+  /** What the parser is reading. */
+  private chunk: ReceivedChunk | undefined;
   private paused = false;
   private flushPlanned = false;
   private stopped = false;
@@ -109,9 +112,14 @@ export class Transmission {
     this.statusCommand = new BlockStatusCommand(device, this.replies, limits.statusExtents);
   }
 
-  receive(chunk: Uint8Array): void {
-    if (this.stopped) return;
-    this.parser.push(chunk);
+  /** The chunk is let go when it is read and nothing of it is being written. */
+  receive(chunk: ReceivedChunk): void {
+    if (this.stopped) {
+      chunk.release();
+      return;
+    }
+    this.chunk = chunk;
+    this.parser.push(chunk.bytes);
     this.pump();
   }
 
@@ -149,8 +157,14 @@ export class Transmission {
       this.holdUnsent();
       // What the kernel took at once makes room again, and nobody else would say so.
     } while (progress === 'full' && !this.outputIsFull());
+    if (progress === 'starved' || progress === 'stopped') this.chunkRead();
     if (this.dead || progress === 'stopped') return;
     this.pause(progress === 'blocked' || this.outputIsFull());
+  }
+
+  private chunkRead(): void {
+    this.chunk?.release();
+    this.chunk = undefined;
   }
 
   private pause(wanted: boolean): void {
@@ -260,7 +274,11 @@ export class Transmission {
       this.settle(bytes);
       return;
     }
+    // The payload may lie in the chunk, and is looked at until this is done.
+    const chunk = request.payloadBytes > 0 ? this.chunk : undefined;
+    chunk?.hold();
     void done.then(() => {
+      chunk?.release();
       this.settle(bytes);
       this.planFlush();
     });

@@ -1,20 +1,50 @@
 import type { LocalDisk } from '../base/local-disk.ts';
+import { type FrameTable, maximumObjectBytes } from '../format/segment-object.ts';
 import { foldPages, type FoldJob, type FoldedPage } from './fold.ts';
-import { type PackedSegment, Packer, type PackJob } from './pack.ts';
+import { Packer, type PackJob } from './pack.ts';
 
 /** The work that is done beside the event loop. Jobs and results can be sent between threads. */
 export interface EngineWorkers {
-  /** Packs into a buffer of `maximumObjectBytes`, which is given away and comes back as the body's. */
-  pack(job: PackJob, into: ArrayBuffer): Promise<PackedSegment>;
+  pack(job: PackJob): Promise<PackedObject>;
   fold(job: FoldJob): Promise<FoldedPage[]>;
   close(): Promise<void>;
+}
+
+/** A segment as the object that it becomes. */
+export interface PackedObject {
+  readonly body: Uint8Array;
+  readonly frames: FrameTable;
+  /** Lets go of the body. Its memory is packed into again unless something may still read it. */
+  release(options: { readonly mayBeRead: boolean }): void;
+}
+
+/** Memory for packed objects, used again: 8 MiB of garbage for each would else be collected. */
+export class ObjectMemory {
+  private readonly unused: SharedArrayBuffer[] = [];
+
+  take(): SharedArrayBuffer {
+    return this.unused.pop() ?? new SharedArrayBuffer(maximumObjectBytes);
+  }
+
+  give(memory: SharedArrayBuffer): void {
+    this.unused.push(memory);
+  }
 }
 
 /** Does the work in place: for tests, the simulator, and inside a worker thread. */
 export function inlineWorkers(disk: LocalDisk): EngineWorkers {
   const packer = new Packer(disk);
+  const memory = new ObjectMemory();
   return {
-    pack: (job, into) => packer.pack(job, into),
+    async pack(job) {
+      const into = memory.take();
+      const { bodyBytes, frames } = await packer.pack(job, new Uint8Array(into));
+      const body = new Uint8Array(into, 0, bodyBytes);
+      const release: PackedObject['release'] = ({ mayBeRead }) => {
+        if (!mayBeRead) memory.give(into);
+      };
+      return { body, frames, release };
+    },
     fold: async (job) => foldPages(job),
     close: async () => undefined,
   };

@@ -39,8 +39,8 @@ export interface PackJob {
 }
 
 export interface PackedSegment {
-  /** The object, at the start of the buffer that was given to pack into. */
-  readonly body: Uint8Array;
+  /** The object lies at the start of the memory that was given to pack into. */
+  readonly bodyBytes: number;
   readonly frames: FrameTable;
 }
 
@@ -59,13 +59,13 @@ export class Packer {
   }
 
   /** `into` holds at least `maximumObjectBytes`. */
-  pack(job: PackJob, into: ArrayBuffer): Promise<PackedSegment> {
+  pack(job: PackJob, into: Uint8Array): Promise<PackedSegment> {
     const packed = this.turn.then(() => this.packNow(job, into));
     this.turn = packed.catch(() => undefined);
     return packed;
   }
 
-  private async packNow(job: PackJob, into: ArrayBuffer): Promise<PackedSegment> {
+  private async packNow(job: PackJob, into: Uint8Array): Promise<PackedSegment> {
     const records = new Uint8Array(job.entryCount * recordBytes);
     const data = this.data.subarray(0, job.blockCount * blockBytes);
     const file = await this.disk.open(job.path, { create: false });
@@ -83,7 +83,7 @@ export class Packer {
     }
     const table = entryTableOf(records, job.entryCount);
     zeroDeadBlocks(data, decodeEntries(table));
-    return assemble(job, table, data, new Uint8Array(into));
+    return assemble(job, table, data, into);
   }
 }
 
@@ -153,7 +153,7 @@ function assemble(
   into.set(frameTable, segmentHeaderBytes);
   into.set(entries.bytes, entriesAt);
   return {
-    body: into.subarray(0, at),
+    bodyBytes: at,
     frames: decodeFrameTable(header, into.subarray(0, tablesBytes)),
   };
 }

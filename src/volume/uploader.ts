@@ -2,7 +2,7 @@ import { type StorageError, toStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Codec } from '../format/compression.ts';
 import { segmentKey } from '../format/names.ts';
-import { type FrameTable, maximumObjectBytes } from '../format/segment-object.ts';
+import type { FrameTable } from '../format/segment-object.ts';
 import type { EngineWorkers } from './engine-workers.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
 import { idleTickMs, isUploadDue } from './upload-pacing.ts';
@@ -39,8 +39,6 @@ export class Uploader {
     resolve: () => void;
     reject: (e: StorageError) => void;
   }[] = [];
-  /** Memory for objects, used again: most of what is uploaded would else be garbage of 8 MiB. */
-  private readonly buffers: ArrayBuffer[] = [];
   private readonly journal: JournalLoad;
   private active = 0;
   private isIdle = false;
@@ -147,14 +145,11 @@ export class Uploader {
       sealedMs: segment.sealedMs,
       codec,
     };
-    const packed = await workers.pack(
-      job,
-      this.buffers.pop() ?? new ArrayBuffer(maximumObjectBytes),
-    );
+    const packed = await workers.pack(job);
     const attempts = await this.put(segmentKey(volumeId, at), packed.body);
-    // After a failed attempt something may still be reading the buffer: it is not used again.
-    if (attempts === 1) this.buffers.push(packed.body.buffer as ArrayBuffer);
     this.uploadedBytes += packed.body.byteLength;
+    // An attempt that failed may still be reading it somewhere.
+    packed.release({ mayBeRead: attempts > 1 });
     this.uploadedSegments += 1;
     this.onTable(segment.number, packed.frames);
     this.stored.set(segment.number, segment);

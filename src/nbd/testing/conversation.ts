@@ -5,6 +5,7 @@ import type { BlockDevice } from '../../base/block-device.ts';
 import { silentLog } from '../../base/log.ts';
 import { ByteBudget } from '../byte-budget.ts';
 import { Connection } from '../connection.ts';
+import { ReceivedChunk } from '../received-chunk.ts';
 import type { ExportCatalog } from '../export-catalog.ts';
 import type { TlsPolicy } from '../handshake.ts';
 import { type NbdLimits, nbdLimits } from '../limits.ts';
@@ -60,7 +61,13 @@ export class Conversation {
       this.chunks.push(chunk);
       this.bytesSeen += chunk.length;
     });
-    this.connection = new Connection(this.server, 'test', {
+    // What is let go is overwritten at once, as the next thing received would do.
+    const incoming = { stream: this.server, receive: (chunk: ReceivedChunk) => chunk.release() };
+    this.server.on('data', (bytes: Buffer) => {
+      const memory = Buffer.from(bytes);
+      incoming.receive(new ReceivedChunk(memory, () => memory.fill(0xee)));
+    });
+    this.connection = new Connection(incoming, 'test', {
       catalog: this.catalog,
       clock: this.clock,
       log: silentLog,

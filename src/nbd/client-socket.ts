@@ -1,0 +1,107 @@
+import { Socket, type SocketConstructorOpts } from 'node:net';
+import type { Duplex } from 'node:stream';
+import {
+  ReceivedChunk,
+  type ReceivePool,
+  type ReceiveSize,
+  receiveBytes,
+} from './received-chunk.ts';
+
+/** A client's socket, and who takes what comes from it. */
+export interface ClientSocket {
+  readonly stream: Duplex;
+  /** To be set by whoever takes what comes; at first it is thrown away. */
+  receive: (chunk: ReceivedChunk) => void;
+}
+
+/** Any stream: what comes is in memory of its own. */
+export function streamClient(stream: Duplex): ClientSocket {
+  const client: ClientSocket = { stream, receive: drop };
+  stream.on('data', (bytes: Buffer) => client.receive(new ReceivedChunk(bytes)));
+  return client;
+}
+
+/**
+ * An accepted socket whose incoming bytes lie in memory from the pool. Node gives every accepted
+ * socket fresh memory for every read, and collects its whole heap for each 64 MiB of that; sockets
+ * that it connects itself may bring their own (`onread`). So a second socket is made over the
+ * accepted one's handle. Where Node should no longer allow that, the accepted one is used as it is.
+ * The server must have been made with `pauseOnConnect`.
+ */
+export function pooledClient(accepted: Socket, pool: ReceivePool): ClientSocket {
+  const handle = takeHandle(accepted);
+  if (handle === undefined) return streamClient(accepted);
+  const memory = new ReceiveMemory(pool);
+  const options: SocketConstructorOpts = {
+    // Its type names only sockets that were bound by hand; any of Node's handles will do.
+    handle: handle as NonNullable<SocketConstructorOpts['handle']>,
+    allowHalfOpen: true,
+    readable: true,
+    writable: true,
+    onread: {
+      buffer: () => memory.next(),
+      callback: (count) => {
+        client.receive(memory.received(count));
+        return true;
+      },
+    },
+  };
+  const client: ClientSocket = { stream: new Socket(options), receive: drop };
+  client.stream.on('close', () => memory.close());
+  return client;
+}
+
+/** What one socket receives into: little while little comes, more as soon as that was filled. */
+class ReceiveMemory {
+  private readonly pool: ReceivePool;
+  private current: Uint8Array | undefined;
+  private size: ReceiveSize = 'little';
+  private closed = false;
+
+  constructor(pool: ReceivePool) {
+    this.pool = pool;
+  }
+
+  /** Called by Node before the first read and after each. */
+  next(): Uint8Array {
+    if (this.current?.byteLength !== receiveBytes[this.size]) {
+      this.giveBack();
+      this.current = this.pool.take(this.size);
+    }
+    return this.current;
+  }
+
+  received(count: number): ReceivedChunk {
+    const used = this.current as Uint8Array;
+    this.current = undefined;
+    this.size = count < receiveBytes.little ? 'little' : 'much';
+    return new ReceivedChunk(used.subarray(0, count), () => {
+      if (this.current === undefined && !this.closed) this.current = used;
+      else this.pool.give(used);
+    });
+  }
+
+  close(): void {
+    this.closed = true;
+    this.giveBack();
+  }
+
+  private giveBack(): void {
+    if (this.current !== undefined) this.pool.give(this.current);
+    this.current = undefined;
+  }
+}
+
+function drop(chunk: ReceivedChunk): void {
+  chunk.release();
+}
+
+/** Leaves the accepted socket without its handle, so that only one socket reads and closes it. */
+function takeHandle(accepted: Socket): object | undefined {
+  const owner = accepted as Socket & { _handle?: object | null };
+  const handle = owner._handle;
+  if (typeof handle !== 'object' || handle === null || !('useUserBuffer' in handle))
+    return undefined;
+  owner._handle = null;
+  return handle;
+}
