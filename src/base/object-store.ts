@@ -16,9 +16,9 @@ export interface ObjectStore {
   /** Stores an object under `key`; durable when it resolves. The parts are concatenated. */
   put(key: string, parts: readonly Uint8Array[], options?: CallOptions): Promise<void>;
   /** The whole object, or `range` of it. A range that is not all there is an error `corrupt`. */
-  get(key: string, range?: ByteRange, options?: CallOptions): Promise<Uint8Array>;
+  get(key: string, range?: ByteRange, options?: ReadOptions): Promise<Uint8Array>;
   /** Up to `maxBytes` from the object's start (less when it is shorter), and the object's size. */
-  getStart(key: string, maxBytes: number, options?: CallOptions): Promise<ObjectStart>;
+  getStart(key: string, maxBytes: number, options?: ReadOptions): Promise<ObjectStart>;
   /** Objects and registers whose key begins with `prefix`, in byte order of the keys. */
   list(prefix: string, options?: ListOptions): Promise<ListPage>;
   /** Removes an object; no error when it is not there. */
@@ -44,6 +44,14 @@ export interface ObjectStore {
 
 export interface CallOptions {
   readonly signal?: AbortSignal;
+}
+
+export interface ReadOptions extends CallOptions {
+  /**
+   * Asked for memory for what is read, by each attempt anew: one that failed may go on writing to
+   * its memory. A store need not ask.
+   */
+  readonly allocate?: (lengthBytes: number) => Uint8Array;
 }
 
 export interface ByteRange {

@@ -1,6 +1,6 @@
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { createRequire } from 'node:module';
 import { corrupt } from './binary.ts';
+import { zstdCompress, zstdDecompress } from './zstd.ts';
 
 /** How a run of bytes is stored. `none` is also what becomes of bytes that do not shrink. */
 export type Codec = 'none' | 'zstd' | 'lz4';
@@ -59,22 +59,23 @@ export function looksRandom(bytes: Uint8Array): boolean {
   return bits > randomEntropyBits;
 }
 
-/** `bytes` by `codec`, or as they are where that is no shorter. */
+/**
+ * `bytes` by `codec`, or as they are where that is no shorter. The result may be overwritten by the
+ * next call: whoever keeps it, copies it.
+ */
 export function compress(bytes: Uint8Array, codec: Codec): Compressed {
   const packed = codec === 'none' ? bytes : compressWith(bytes, codec);
   return packed.byteLength < bytes.byteLength ? { codec, bytes: packed } : { codec: 'none', bytes };
 }
 
 function compressWith(bytes: Uint8Array, codec: 'zstd' | 'lz4'): Uint8Array {
-  if (codec === 'lz4') return loadLz4().compressSync(bytes);
-  return zstdCompressSync(bytes, {
-    params: { [constants.ZSTD_c_compressionLevel]: 1 },
-    // One output buffer for all: growing it costs more than compressing.
-    chunkSize: bytes.byteLength + 1024,
-  });
+  return codec === 'lz4' ? loadLz4().compressSync(bytes) : zstdCompress(bytes);
 }
 
-/** Undoes `compress`; `plainBytes` is the length that must come out. */
+/**
+ * Undoes `compress`; `plainBytes` is the length that must come out. The result is `bytes` itself, or
+ * may be overwritten by the next call: whoever keeps it, copies it.
+ */
 export function decompress(bytes: Uint8Array, codec: Codec, plainBytes: number): Uint8Array {
   const plain = codec === 'none' ? bytes : decompressWith(bytes, codec, plainBytes);
   if (plain.byteLength !== plainBytes) {
@@ -86,10 +87,7 @@ export function decompress(bytes: Uint8Array, codec: Codec, plainBytes: number):
 function decompressWith(bytes: Uint8Array, codec: 'zstd' | 'lz4', plainBytes: number): Uint8Array {
   try {
     if (codec === 'lz4') return loadLz4().uncompressSync(bytes);
-    return zstdDecompressSync(bytes, {
-      maxOutputLength: plainBytes,
-      chunkSize: Math.max(64, plainBytes),
-    });
+    return zstdDecompress(bytes, plainBytes);
   } catch (error) {
     throw corrupt(`${codec} data that does not decompress: ${String(error)}`);
   }

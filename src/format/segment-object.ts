@@ -232,7 +232,7 @@ export function entryTableRange(header: SegmentHeader): { offset: number; length
 export function decodeEntryTable(header: SegmentHeader, stored: Uint8Array): Uint8Array {
   if (checksum(stored) !== header.entryTableChecksum)
     throw corrupt('entry table fails its checksum');
-  return decompress(stored, header.entryTableCodec, header.entryCount * entryBytes);
+  return decompress(stored, header.entryTableCodec, header.entryCount * entryBytes).slice();
 }
 
 /** Plain bytes of frame `frame`: the last one of an object may be shorter. */
@@ -240,7 +240,7 @@ export function plainFrameBytes(blockCount: number, frame: number): number {
   return Math.min(frameBlocks, blockCount - frame * frameBlocks) * blockBytes;
 }
 
-/** Verifies and unpacks the stored bytes of one frame. */
+/** Verifies and unpacks the stored bytes of one frame; the result is as that of `decompress`. */
 export function decodeFrame(
   table: FrameTable,
   frame: number,

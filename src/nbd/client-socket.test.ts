@@ -5,13 +5,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type ClientSocket, pooledClient } from './client-socket.ts';
-import { type ReceivedChunk, ReceivePool, receiveBytes } from './received-chunk.ts';
+import type { LentBytes } from '../base/lent-bytes.ts';
+import { ReceivePool, receiveBytes } from './receive-pool.ts';
 
 let directory: string;
 let server: ReturnType<typeof createServer>;
 let sender: Socket;
 let client: ClientSocket;
-let chunks: ReceivedChunk[];
+let chunks: LentBytes[];
 let pool: ReceivePool;
 
 beforeEach(async () => {
@@ -35,7 +36,7 @@ afterEach(async () => {
 });
 
 /** Sends bytes and waits until all of them have come. */
-async function send(bytes: Uint8Array): Promise<ReceivedChunk[]> {
+async function send(bytes: Uint8Array): Promise<LentBytes[]> {
   chunks = [];
   sender.write(bytes);
   while (chunks.reduce((sum, chunk) => sum + chunk.bytes.length, 0) < bytes.length) {
@@ -44,7 +45,7 @@ async function send(bytes: Uint8Array): Promise<ReceivedChunk[]> {
   return chunks;
 }
 
-const textOf = (received: readonly ReceivedChunk[]): string =>
+const textOf = (received: readonly LentBytes[]): string =>
   Buffer.concat(received.map((chunk) => chunk.bytes)).toString();
 
 test('what is held stays as it came, whatever comes after it', async () => {

@@ -1,23 +1,19 @@
 import { Socket, type SocketConstructorOpts } from 'node:net';
 import type { Duplex } from 'node:stream';
-import {
-  ReceivedChunk,
-  type ReceivePool,
-  type ReceiveSize,
-  receiveBytes,
-} from './received-chunk.ts';
+import { LentBytes } from '../base/lent-bytes.ts';
+import { type ReceivePool, type ReceiveSize, receiveBytes } from './receive-pool.ts';
 
 /** A client's socket, and who takes what comes from it. */
 export interface ClientSocket {
   readonly stream: Duplex;
   /** To be set by whoever takes what comes; at first it is thrown away. */
-  receive: (chunk: ReceivedChunk) => void;
+  receive: (chunk: LentBytes) => void;
 }
 
 /** Any stream: what comes is in memory of its own. */
 export function streamClient(stream: Duplex): ClientSocket {
   const client: ClientSocket = { stream, receive: drop };
-  stream.on('data', (bytes: Buffer) => client.receive(new ReceivedChunk(bytes)));
+  stream.on('data', (bytes: Buffer) => client.receive(new LentBytes(bytes)));
   return client;
 }
 
@@ -71,11 +67,11 @@ class ReceiveMemory {
     return this.current;
   }
 
-  received(count: number): ReceivedChunk {
+  received(count: number): LentBytes {
     const used = this.current as Uint8Array;
     this.current = undefined;
     this.size = count < receiveBytes.little ? 'little' : 'much';
-    return new ReceivedChunk(used.subarray(0, count), () => {
+    return new LentBytes(used.subarray(0, count), () => {
       if (this.current === undefined && !this.closed) this.current = used;
       else this.pool.give(used);
     });
@@ -92,7 +88,7 @@ class ReceiveMemory {
   }
 }
 
-function drop(chunk: ReceivedChunk): void {
+function drop(chunk: LentBytes): void {
   chunk.release();
 }
 

@@ -8,7 +8,7 @@ import type { ClientSocket } from './client-socket.ts';
 import { type Agreement, Handshake, type HandshakeOptions } from './handshake.ts';
 import { HandshakeParser } from './handshake-parser.ts';
 import type { NbdLimits } from './limits.ts';
-import { ReceivedChunk } from './received-chunk.ts';
+import { LentBytes } from '../base/lent-bytes.ts';
 import type { BatchPool } from './reply-writer.ts';
 import { type SessionCounters, Transmission } from './transmission.ts';
 import { encodeGreeting, handshakeFlag } from './wire.ts';
@@ -91,7 +91,7 @@ export class Connection {
     this.socket.destroy();
   }
 
-  private readonly negotiate = (chunk: ReceivedChunk): void => {
+  private readonly negotiate = (chunk: LentBytes): void => {
     // A copy: what is said here is little, and is looked at long after it came.
     this.parser.push(Buffer.from(chunk.bytes));
     chunk.release();
@@ -150,7 +150,7 @@ export class Connection {
     this.client.receive = (chunk) => transmission.receive(chunk);
     this.socket.resume();
     const rest = this.parser.takeRest();
-    if (rest.length > 0) transmission.receive(new ReceivedChunk(rest));
+    if (rest.length > 0) transmission.receive(new LentBytes(rest));
     if (this.options.isShuttingDown()) transmission.stop();
   }
 

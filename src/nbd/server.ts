@@ -7,7 +7,7 @@ import { pooledClient } from './client-socket.ts';
 import type { ExportCatalog } from './export-catalog.ts';
 import type { TlsPolicy } from './handshake.ts';
 import { type NbdLimits, nbdLimits } from './limits.ts';
-import { ReceivePool } from './received-chunk.ts';
+import { ReceivePool } from './receive-pool.ts';
 import { BatchPool } from './reply-writer.ts';
 import type { SessionCounters } from './transmission.ts';
 

@@ -6,7 +6,7 @@ import type { ByteBudget } from './byte-budget.ts';
 import { DeviceFailures } from './device-failures.ts';
 import type { NbdLimits } from './limits.ts';
 import { ReadCommand } from './read-command.ts';
-import type { ReceivedChunk } from './received-chunk.ts';
+import type { LentBytes } from '../base/lent-bytes.ts';
 import { ReplyEncoder, replyTo } from './reply-encoder.ts';
 import { type BatchPool, type ByteSink, ReplyWriter } from './reply-writer.ts';
 import { RequestParser } from './request-parser.ts';
@@ -84,7 +84,7 @@ export class Transmission {
   /** Held for a payload that is still arriving. */
   private gatheredBytes = 0;
   /** What the parser is reading. */
-  private chunk: ReceivedChunk | undefined;
+  private chunk: LentBytes | undefined;
   private paused = false;
   private flushPlanned = false;
   private stopped = false;
@@ -113,7 +113,7 @@ export class Transmission {
   }
 
   /** The chunk is let go when it is read and nothing of it is being written. */
-  receive(chunk: ReceivedChunk): void {
+  receive(chunk: LentBytes): void {
     if (this.stopped) {
       chunk.release();
       return;

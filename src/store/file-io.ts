@@ -75,13 +75,18 @@ export function writeNewFile(path: string, parts: readonly Uint8Array[]): Promis
   });
 }
 
+function allocateUnfilled(lengthBytes: number): Uint8Array {
+  return new Uint8Array(Buffer.allocUnsafeSlow(lengthBytes).buffer);
+}
+
 /** `lengthBytes` of the file from `offset`; fewer only when the file ends there. */
 export async function readBytes(
   file: FileHandle,
   offset: number,
   lengthBytes: number,
+  allocate: (lengthBytes: number) => Uint8Array = allocateUnfilled,
 ): Promise<Uint8Array> {
-  const bytes = new Uint8Array(Buffer.allocUnsafeSlow(lengthBytes).buffer);
+  const bytes = allocate(lengthBytes);
   let filled = 0;
   while (filled < lengthBytes) {
     const { bytesRead } = await file.read(bytes, filled, lengthBytes - filled, offset + filled);

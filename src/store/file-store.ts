@@ -10,6 +10,7 @@ import type {
   ListPage,
   ObjectStart,
   ObjectStore,
+  ReadOptions,
   RegisterValue,
 } from '../base/object-store.ts';
 import { type Random, systemRandom } from '../base/random.ts';
@@ -102,11 +103,11 @@ class FileStore implements ObjectStore {
     });
   }
 
-  get(key: string, range?: ByteRange, options?: CallOptions): Promise<Uint8Array> {
+  get(key: string, range?: ByteRange, options?: ReadOptions): Promise<Uint8Array> {
     return this.#read(key, options, (path) =>
       withFile(path, 'r', async (file) => {
         const { offset, lengthBytes } = range ?? { offset: 0, lengthBytes: await sizeOf(file) };
-        const bytes = await readBytes(file, offset, lengthBytes);
+        const bytes = await readBytes(file, offset, lengthBytes, options?.allocate);
         if (bytes.length === lengthBytes) return bytes;
         const end = offset + lengthBytes;
         throw new StorageError('corrupt', `${key} in ${this.url} ends before byte ${end}.`);
@@ -114,12 +115,12 @@ class FileStore implements ObjectStore {
     );
   }
 
-  getStart(key: string, maxBytes: number, options?: CallOptions): Promise<ObjectStart> {
+  getStart(key: string, maxBytes: number, options?: ReadOptions): Promise<ObjectStart> {
     return this.#read(key, options, (path) =>
       withFile(path, 'r', async (file) => {
         const objectBytes = await sizeOf(file);
         const lengthBytes = Math.min(maxBytes, objectBytes);
-        const bytes = await readBytes(file, 0, lengthBytes);
+        const bytes = await readBytes(file, 0, lengthBytes, options?.allocate);
         if (bytes.length === lengthBytes) return { bytes, objectBytes };
         throw new StorageError('corrupt', `${key} in ${this.url} is shorter than its length says.`);
       }),

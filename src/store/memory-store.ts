@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
-import type { ListedKey, ObjectStore, RegisterValue } from '../base/object-store.ts';
+import type { ListedKey, ObjectStore, ReadOptions, RegisterValue } from '../base/object-store.ts';
 import { throwIfAborted } from './cancel.ts';
 import { checkKey, checkPrefix } from './keys.ts';
 import { concatenate } from './parts.ts';
@@ -46,17 +46,17 @@ export function createMemoryStore(): ObjectStore {
     async get(key, range, options) {
       enter(key, options?.signal);
       const bytes = find(key);
-      if (range === undefined) return bytes.slice();
+      if (range === undefined) return copyOf(bytes, options);
       const end = range.offset + range.lengthBytes;
       if (end > bytes.length) {
         throw new StorageError('corrupt', `${key} ends at ${bytes.length}, before byte ${end}.`);
       }
-      return bytes.slice(range.offset, end);
+      return copyOf(bytes.subarray(range.offset, end), options);
     },
     async getStart(key, maxBytes, options) {
       enter(key, options?.signal);
       const bytes = find(key);
-      return { bytes: bytes.slice(0, maxBytes), objectBytes: bytes.length };
+      return { bytes: copyOf(bytes.subarray(0, maxBytes), options), objectBytes: bytes.length };
     },
     async list(prefix, options = {}) {
       enter('any', options.signal);
@@ -101,4 +101,10 @@ export function createMemoryStore(): ObjectStore {
       closed = true;
     },
   };
+}
+
+function copyOf(bytes: Uint8Array, options: ReadOptions | undefined): Uint8Array {
+  const copy = options?.allocate?.(bytes.length) ?? new Uint8Array(bytes.length);
+  copy.set(bytes);
+  return copy;
 }

@@ -2,7 +2,7 @@ import { createHash, createHmac, type Hash, type Hmac } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { SignatureV4 } from '@smithy/signature-v4';
 import { breathe, type Clock } from '../base/clock.ts';
-import type { CallOptions } from '../base/object-store.ts';
+import type { ReadOptions } from '../base/object-store.ts';
 import { totalBytes } from './parts.ts';
 import { type S3CredentialsProvider, withCredentialErrors } from './s3-credentials.ts';
 import { type HttpAnswer, HttpClient, type HttpTimeouts } from './s3-http.ts';
@@ -84,7 +84,7 @@ export class S3Client {
     this.#http = new HttpClient({ ...options, origin: `${endpoint.protocol}//${this.#host}` });
   }
 
-  async send(request: S3Request, options?: CallOptions): Promise<HttpAnswer> {
+  async send(request: S3Request, options?: ReadOptions): Promise<HttpAnswer> {
     const { method, key, query = {}, body = [] } = request;
     const path = key === '' && this.#basePath !== '' ? this.#basePath : `${this.#basePath}/${key}`;
     const headers: Record<string, string> = {

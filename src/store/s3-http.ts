@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { type Dispatcher, Pool } from 'undici';
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
-import type { CallOptions } from '../base/object-store.ts';
+import type { ReadOptions } from '../base/object-store.ts';
 import { cancelled, throwIfAborted } from './cancel.ts';
 
 /** How long each part of a request may take before it counts as failed. */
@@ -62,12 +62,12 @@ export class HttpClient {
     this.#options = options;
   }
 
-  async send(request: HttpRequest, options?: CallOptions): Promise<HttpAnswer> {
+  async send(request: HttpRequest, options?: ReadOptions): Promise<HttpAnswer> {
     this.#pool ??= this.#connect();
     const pool = await this.#pool;
     throwIfAborted(options?.signal);
     return new Promise((resolve, reject) => {
-      const exchange = new Exchange(this.#options, options?.signal, resolve, reject);
+      const exchange = new Exchange(this.#options, options, resolve, reject);
       const [only, ...others] = request.body;
       const body = others.length === 0 ? (only ?? null) : request.body;
       pool.dispatch(
@@ -112,6 +112,7 @@ async function readAuthorities(path: string): Promise<string> {
 class Exchange implements Dispatcher.DispatchHandler {
   readonly #options: HttpOptions;
   readonly #signal: AbortSignal | undefined;
+  readonly #allocate: ReadOptions['allocate'];
   readonly #resolve: (answer: HttpAnswer) => void;
   readonly #reject: (error: StorageError) => void;
   readonly #stopTimer: () => void;
@@ -120,17 +121,18 @@ class Exchange implements Dispatcher.DispatchHandler {
   #failure: StorageError | undefined;
   #status = 0;
   #headers: IncomingHttpHeaders = {};
-  #body = new Uint8Array(0);
+  #body: Uint8Array = new Uint8Array(0);
   #filledBytes = 0;
   #lengthKnown = false;
 
   constructor(
     options: HttpOptions,
-    signal: AbortSignal | undefined,
+    { signal, allocate }: ReadOptions = {},
     resolve: (answer: HttpAnswer) => void,
     reject: (error: StorageError) => void,
   ) {
     this.#options = options;
+    this.#allocate = allocate;
     this.#signal = signal;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -163,7 +165,9 @@ class Exchange implements Dispatcher.DispatchHandler {
     const lengthBytes = Number(length);
     if (!this.#isAllowed(lengthBytes)) return;
     this.#lengthKnown = true;
-    this.#body = new Uint8Array(lengthBytes);
+    // What is not the answer that was asked for is small, and kept for the error's message.
+    const allocate = status < 300 ? this.#allocate : undefined;
+    this.#body = allocate?.(lengthBytes) ?? new Uint8Array(lengthBytes);
   }
 
   onResponseData(_: Dispatcher.DispatchController, chunk: Uint8Array): void {

@@ -3,6 +3,7 @@ import { isStorageError, StorageError } from '../base/errors.ts';
 import type {
   ByteRange,
   CallOptions,
+  ReadOptions,
   ListedKey,
   ListOptions,
   ListPage,
@@ -126,7 +127,7 @@ class S3ObjectStore implements S3Store {
     this.#checkStored(`Writing ${key}`, answer);
   }
 
-  async get(key: string, range?: ByteRange, options?: CallOptions): Promise<Uint8Array> {
+  async get(key: string, range?: ByteRange, options?: ReadOptions): Promise<Uint8Array> {
     if (range === undefined) return (await this.#getWhole(key, options)).body;
     const { offset, lengthBytes } = range;
     const end = offset + lengthBytes;
@@ -136,7 +137,7 @@ class S3ObjectStore implements S3Store {
     throw new StorageError('corrupt', `${key} in ${this.url} ends before byte ${end}.`);
   }
 
-  async getStart(key: string, maxBytes: number, options?: CallOptions): Promise<ObjectStart> {
+  async getStart(key: string, maxBytes: number, options?: ReadOptions): Promise<ObjectStart> {
     try {
       const { bytes, objectBytes } = await this.#getRange(key, 0, maxBytes, options);
       if (bytes.length >= Math.min(maxBytes, objectBytes)) {
@@ -260,7 +261,7 @@ class S3ObjectStore implements S3Store {
       readonly headers?: Readonly<Record<string, string>>;
       readonly body?: readonly Uint8Array[];
     },
-    options: CallOptions | undefined,
+    options: ReadOptions | undefined,
   ): Promise<HttpAnswer> {
     if (this.#closed) throw new StorageError('shutting-down', 'The store has been closed.');
     throwIfAborted(options?.signal);
@@ -309,7 +310,7 @@ class S3ObjectStore implements S3Store {
 
   async #getWhole(
     key: string,
-    options: CallOptions | undefined,
+    options: ReadOptions | undefined,
   ): Promise<{ readonly body: Uint8Array }> {
     const answer = await this.#send({ method: 'GET', key }, options);
     if (answer.status !== 200) throw this.#fault(`Reading ${key}`, answer);
@@ -321,7 +322,7 @@ class S3ObjectStore implements S3Store {
     key: string,
     offset: number,
     end: number,
-    options: CallOptions | undefined,
+    options: ReadOptions | undefined,
   ): Promise<{ bytes: Uint8Array; from: number; objectBytes: number }> {
     const headers = { range: `bytes=${offset}-${end - 1}` };
     const answer = await this.#send({ method: 'GET', key, headers }, options);

@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { blockBytes, segmentBlocks } from '../format/geometry.ts';
+import { SlotIndex } from './slot-index.ts';
 
 const chunkSlots = 2048;
 /** Slots looked at for a dead block before a live one is given up. */
@@ -22,9 +23,8 @@ export class BlockCache {
   misses = 0;
   private readonly isLive: (block: number, segment: number, index: number) => boolean;
   private readonly chunks: Uint8Array[] = [];
-  private readonly slotOf = new Map<number, number>();
-  /** By slot: the number, the volume's block, and whether it was used since the hand passed. */
-  private readonly numbers: Float64Array;
+  private readonly index: SlotIndex;
+  /** By slot: the volume's block, and whether it was used since the hand passed. */
   private readonly blocks: Float64Array;
   private readonly used: Uint8Array;
   private takenCount = 0;
@@ -38,7 +38,7 @@ export class BlockCache {
     this.slotCount = Math.floor(cacheBytes / blockBytes);
     assert(this.slotCount > 0, 'a cache holds something');
     this.isLive = isLive;
-    this.numbers = new Float64Array(this.slotCount);
+    this.index = new SlotIndex(this.slotCount);
     this.blocks = new Float64Array(this.slotCount);
     this.used = new Uint8Array(this.slotCount);
   }
@@ -48,7 +48,7 @@ export class BlockCache {
   }
 
   has(segment: number, index: number): boolean {
-    return this.slotOf.has(blockNumber(segment, index));
+    return this.index.find(blockNumber(segment, index)) >= 0;
   }
 
   /** Copies part of a block to `into`; false when it is not here. */
@@ -60,8 +60,8 @@ export class BlockCache {
     into: Uint8Array,
     at: number,
   ): boolean {
-    const slot = this.slotOf.get(blockNumber(segment, index));
-    if (slot === undefined) return false;
+    const slot = this.index.find(blockNumber(segment, index));
+    if (slot < 0) return false;
     this.used[slot] = 1;
     const start = (slot % chunkSlots) * blockBytes + within;
     into.set(this.chunkOf(slot).subarray(start, start + lengthBytes), at);
@@ -71,10 +71,9 @@ export class BlockCache {
   /** Keeps the block whose bytes begin at `from` of `bytes`, which `block` of the volume holds now. */
   insert(block: number, segment: number, index: number, bytes: Uint8Array, from: number): void {
     const number = blockNumber(segment, index);
-    if (this.slotOf.has(number)) return;
+    if (this.index.find(number) >= 0) return;
     const slot = this.takenCount < this.slotCount ? this.takenCount++ : this.evict();
-    this.slotOf.set(number, slot);
-    this.numbers[slot] = number;
+    this.index.add(number, slot);
     this.blocks[slot] = block;
     this.used[slot] = 1;
     const start = (slot % chunkSlots) * blockBytes;
@@ -103,13 +102,13 @@ export class BlockCache {
   }
 
   private holdsLive(slot: number): boolean {
-    const number = this.numbers[slot] as number;
+    const number = this.index.keys[slot] as number;
     const segment = Math.floor(number / segmentBlocks);
     return this.isLive(this.blocks[slot] as number, segment, number - segment * segmentBlocks);
   }
 
   private release(slot: number): number {
-    this.slotOf.delete(this.numbers[slot] as number);
+    this.index.remove(slot);
     return slot;
   }
 

@@ -1,3 +1,4 @@
+import type { LentBytes } from '../base/lent-bytes.ts';
 import type { LocalDisk, LocalFile } from '../base/local-disk.ts';
 import { frameBytes } from '../format/geometry.ts';
 
@@ -36,43 +37,41 @@ export class DiskCache {
     return this.slotOf.has(frame);
   }
 
-  /** The stored bytes of a frame, or `undefined`. They are unverified. */
-  async read(frame: number, storedBytes: number): Promise<Uint8Array | undefined> {
+  /** Fills `into`, the length of what was stored, with a frame; false when it is not to be had. */
+  async read(frame: number, into: Uint8Array): Promise<boolean> {
     const slot = this.slotOf.get(frame);
-    if (slot === undefined) {
-      this.misses += 1;
-      return undefined;
-    }
-    const bytes = new Uint8Array(storedBytes);
+    if (slot === undefined) return false;
     try {
-      await this.file.read(bytes, slot * frameBytes);
+      await this.file.read(into, slot * frameBytes);
     } catch {
-      this.forget(frame);
-      return undefined;
+      return false;
     }
-    if (this.slotOf.get(frame) !== slot) return undefined;
+    if (this.slotOf.get(frame) !== slot) return false;
     this.hits += 1;
-    return bytes;
+    return true;
   }
 
-  /** Keeps a frame, unless the disk is behind. Nobody waits for it; a failure only means a miss. */
-  write(frame: number, stored: Uint8Array): void {
+  /**
+   * Keeps a frame, which lies in `memory`, unless the disk is behind. Nobody waits for it; a failure
+   * only means a miss.
+   */
+  write(frame: number, stored: Uint8Array, memory: LentBytes): void {
     if (this.writes >= maximumWrites || this.slotOf.has(frame)) return;
     const slot = this.next;
     this.next = slot + 1 === this.slotCount ? 0 : slot + 1;
     this.forget(this.frameOf[slot] as number);
     this.frameOf[slot] = -1;
     this.writes += 1;
-    this.file.write([stored], slot * frameBytes).then(
-      () => {
-        this.writes -= 1;
-        this.frameOf[slot] = frame;
-        this.slotOf.set(frame, slot);
-      },
-      () => {
-        this.writes -= 1;
-      },
-    );
+    memory.hold();
+    const ended = (): void => {
+      this.writes -= 1;
+      memory.release();
+    };
+    this.file.write([stored], slot * frameBytes).then(() => {
+      ended();
+      this.frameOf[slot] = frame;
+      this.slotOf.set(frame, slot);
+    }, ended);
   }
 
   forget(frame: number): void {

@@ -1,5 +1,6 @@
 import { breathe, type Clock } from '../base/clock.ts';
 import { StorageError, toStorageError } from '../base/errors.ts';
+import type { LentBytes } from '../base/lent-bytes.ts';
 import type { ObjectStart, ObjectStore } from '../base/object-store.ts';
 import { checksum } from '../format/binary.ts';
 import { blockBytes, frameBlocks, segmentFrames } from '../format/geometry.ts';
@@ -17,6 +18,8 @@ import {
   requireSegment,
 } from '../format/segment-object.ts';
 import type { DiskCache } from './disk-cache.ts';
+import { FetchMemory } from './fetch-memory.ts';
+import { FrameLoads, type FrameRun, type FrameTaker } from './frame-loads.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
 
 /** Frame tables kept in RAM; 2 KiB each. */
@@ -35,26 +38,30 @@ export interface FrameSources {
   epochOf(segment: number): number;
 }
 
-/** A run of frames of one segment, and what became of each. */
-interface FrameRun {
-  readonly segment: number;
-  readonly first: number;
-  readonly plain: (Uint8Array | StorageError | undefined)[];
-}
-
 /**
  * Fetches frames: from the journal file while the segment is there, else from the disk cache, else
- * by a ranged read of the object. However many want a frame at a time, it is fetched once.
+ * by a ranged read of the object.
  */
 export class FrameReader {
   private readonly sources: FrameSources;
   private readonly tables = new Map<number, FrameTable>();
   private readonly tableLoads = new Map<number, Promise<FrameTable>>();
-  private readonly loads = new Map<number, Promise<Uint8Array>>();
+  private readonly memory = new FetchMemory();
+  private readonly loads = new FrameLoads((run) => {
+    this.fetchRun(run).then(
+      () => run.fail(new StorageError('internal', 'a frame was not read')),
+      (error: unknown) => run.fail(toStorageError(error)),
+    );
+  });
   storeReads = 0;
 
   constructor(sources: FrameSources) {
     this.sources = sources;
+  }
+
+  /** As `FrameLoads.load`. */
+  load(segment: number, first: number, last: number, take: FrameTaker): Promise<void>[] {
+    return this.loads.load(segment, first, last, take);
   }
 
   /** The table of an object that this writer made itself. */
@@ -68,81 +75,43 @@ export class FrameReader {
     }
   }
 
-  /**
-   * The plain bytes of frames `first` to `last` of a segment, each by a promise of its own: one that
-   * is damaged takes no other with it. Those that nobody fetches yet are fetched together.
-   */
-  load(segment: number, first: number, last: number): Promise<Uint8Array>[] {
-    const results: Promise<Uint8Array>[] = [];
-    let frame = first;
-    while (frame <= last) {
-      const loading = this.loads.get(segment * segmentFrames + frame);
-      if (loading !== undefined) {
-        results.push(loading);
-        frame += 1;
-        continue;
-      }
-      let end = frame + 1;
-      while (end <= last && !this.loads.has(segment * segmentFrames + end)) end += 1;
-      results.push(...this.start(segment, frame, end - frame));
-      frame = end;
-    }
-    return results;
-  }
-
-  private start(segment: number, first: number, count: number): Promise<Uint8Array>[] {
-    const run: FrameRun = { segment, first, plain: Array.from<undefined>({ length: count }) };
-    const filling = this.fetchRun(run);
-    return Array.from({ length: count }, (_, at) => {
-      const number = segment * segmentFrames + first + at;
-      const load = filling.then(() => {
-        const plain = run.plain[at];
-        if (plain instanceof Uint8Array) return plain;
-        throw plain ?? new StorageError('internal', 'a frame was not read');
-      });
-      const done = (): void => {
-        this.loads.delete(number);
-      };
-      // Also keeps a failed prefetch, which nobody waits for, from ending the process.
-      load.then(done, done);
-      this.loads.set(number, load);
-      return load;
-    });
-  }
-
   private async fetchRun(run: FrameRun): Promise<void> {
-    const { segment, first, plain } = run;
+    const { segment, first, count } = run;
     const journaled = this.sources.journaled.get(segment);
-    if (journaled !== undefined && (await this.fillFromJournal(journaled, run))) return;
+    if (journaled !== undefined && (await this.readJournal(journaled, run))) return;
     const at = { segment, epoch: this.sources.epochOf(segment) };
-    if (this.isWorthWhole(run) && (await this.fillFromWhole(at, run))) return;
+    if (this.isWorthWhole(run) && (await this.readWhole(at, run))) return;
     const table = await this.tableOf(segment);
-    for (let from = 0; from < plain.length; ) {
-      if (await this.fillFromDiskCache(at, table, run, from)) {
+    for (let from = 0; from < count; ) {
+      if (await this.readDiskCache(at, table, run, from)) {
         from += 1;
         continue;
       }
       // One request for all that the disk cache does not have, up to the next that it has.
       let end = from + 1;
-      while (end < plain.length && !this.isInDiskCache(segment, first + end)) end += 1;
-      await this.fillFromStore(at, table, run, from, end);
+      while (end < count && !this.isInDiskCache(segment, first + end)) end += 1;
+      await this.readStore(at, table, run, from, end);
       from = end;
     }
   }
 
   /** Half of an object whose table is not known: one request for all of it instead of two. */
-  private isWorthWhole({ segment, plain }: FrameRun): boolean {
-    return plain.length >= segmentFrames / 2 && !this.tables.has(segment);
+  private isWorthWhole({ segment, count }: FrameRun): boolean {
+    return count >= segmentFrames / 2 && !this.tables.has(segment);
   }
 
   /** False when the object cannot be had or is not whole; then its frames are tried one by one. */
-  private async fillFromWhole(at: LogPosition, run: FrameRun): Promise<boolean> {
+  private async readWhole(at: LogPosition, run: FrameRun): Promise<boolean> {
     const { store, volumeId } = this.sources;
+    const { allocate, lent } = this.memory.loan();
     try {
-      const whole = await store.getStart(segmentKey(volumeId, at), maximumObjectBytes);
+      const key = segmentKey(volumeId, at);
+      const whole = await store.getStart(key, maximumObjectBytes, { allocate });
       const table = this.readTable(at, whole);
       this.storeReads += 1;
-      await this.unpackRun(at, table, run, 0, run.plain.length, whole.bytes, 0);
+      const object = lent(whole.bytes);
+      await this.unpackRun(at, table, run, [0, run.count], { stored: object, offset: 0 });
+      object.release();
       return true;
     } catch {
       return false;
@@ -153,7 +122,7 @@ export class FrameReader {
     return this.sources.diskCache?.has(segment * segmentFrames + frame) ?? false;
   }
 
-  private async fillFromDiskCache(
+  private async readDiskCache(
     at: LogPosition,
     table: FrameTable,
     run: FrameRun,
@@ -162,33 +131,41 @@ export class FrameReader {
     const { diskCache } = this.sources;
     const frame = run.first + index;
     const number = at.segment * segmentFrames + frame;
-    const stored = await diskCache?.read(number, table.storedBytes[frame] ?? 0);
-    if (stored === undefined) return false;
-    const plain = this.unpack(at, table, frame, stored);
-    if (plain instanceof Uint8Array) {
-      run.plain[index] = plain;
-      return true;
+    if (diskCache === undefined) return false;
+    if (!diskCache.has(number)) {
+      diskCache.misses += 1;
+      return false;
     }
+    const memory = this.memory.take(table.storedBytes[frame] ?? 0);
+    const isThere = await diskCache.read(number, memory.bytes);
+    const plain = isThere ? this.unpack(at, table, frame, memory.bytes) : undefined;
+    if (plain instanceof Uint8Array) run.deliver(index, plain);
     // What the local disk has changed is fetched again: the object is the truth.
-    diskCache?.forget(number);
-    return false;
+    else diskCache.forget(number);
+    memory.release();
+    return plain instanceof Uint8Array;
   }
 
   /** False when the segment has left the journal meanwhile: its file may be another's already. */
-  private async fillFromJournal(segment: SegmentBuffer, run: FrameRun): Promise<boolean> {
+  private async readJournal(segment: SegmentBuffer, run: FrameRun): Promise<boolean> {
     const firstIndex = run.first * frameBlocks;
-    const blocks = Math.min(run.plain.length * frameBlocks, segment.blockCount - firstIndex);
-    const bytes = new Uint8Array(blocks * blockBytes);
-    await segment.file.file.read(bytes, journalBlockPosition(firstIndex));
-    if (this.sources.journaled.get(segment.number) !== segment) return false;
-    for (let at = 0; at < run.plain.length; at += 1) {
-      run.plain[at] = verifiedFrame(segment, run.first + at, bytes, at * frameBlocks * blockBytes);
+    const blocks = Math.min(run.count * frameBlocks, segment.blockCount - firstIndex);
+    const memory = this.memory.take(blocks * blockBytes);
+    await segment.file.file.read(memory.bytes, journalBlockPosition(firstIndex));
+    if (this.sources.journaled.get(segment.number) !== segment) {
+      memory.release();
+      return false;
     }
+    for (let at = 0; at < run.count; at += 1) {
+      const from = at * frameBlocks * blockBytes;
+      run.deliver(at, verifiedFrame(segment, run.first + at, memory.bytes, from));
+    }
+    memory.release();
     return true;
   }
 
   /** Frames `first + from` to `first + end - 1`, which lie one after the other in their object. */
-  private async fillFromStore(
+  private async readStore(
     at: LogPosition,
     table: FrameTable,
     run: FrameRun,
@@ -200,58 +177,45 @@ export class FrameReader {
     const offset = table.offsets[run.first + from] as number;
     const lastFrame = run.first + end - 1;
     const stop = (table.offsets[lastFrame] as number) + (table.storedBytes[lastFrame] as number);
+    const { allocate, lent } = this.memory.loan();
     this.storeReads += 1;
-    const bytes = await store
-      .get(key, { offset, lengthBytes: stop - offset })
-      .catch((error: unknown) => aboutObject(error, key));
-    if (bytes instanceof Uint8Array) {
-      await this.unpackRun(at, table, run, from, end, bytes, offset);
-      this.keepOnDisk(table, run, from, end, bytes, offset);
-    } else {
-      run.plain.fill(bytes, from, end);
-    }
-  }
-
-  /** Unpacks frames `first + from` to `first + end - 1` from `bytes`, which begin at `offset`. */
-  private async unpackRun(
-    at: LogPosition,
-    table: FrameTable,
-    run: FrameRun,
-    from: number,
-    end: number,
-    bytes: Uint8Array,
-    offset: number,
-  ): Promise<void> {
-    const { clock } = this.sources;
-    for (let index = from; index < end; index += 1) {
-      const frame = run.first + index;
-      const start = (table.offsets[frame] as number) - offset;
-      const stored = bytes.subarray(start, start + (table.storedBytes[frame] as number));
-      run.plain[index] = this.unpack(at, table, frame, stored);
-      if ((index - from) % unpackBatch === unpackBatch - 1) await breathe(clock);
+    try {
+      const range = { offset, lengthBytes: stop - offset };
+      const stored = lent(await store.get(key, range, { allocate }));
+      await this.unpackRun(at, table, run, [from, end], { stored, offset, keep: true });
+      stored.release();
+    } catch (error) {
+      const failure = aboutObject(error, key);
+      for (let index = from; index < end; index += 1) run.deliver(index, failure);
     }
   }
 
   /**
-   * Puts what was fetched into the disk cache. Whole objects are not: who reads in order is served
+   * Unpacks frames `first + from` to `first + end - 1` of what was read, from `offset` of the object
+   * on. What is to be kept goes to the disk cache. Whole objects do not: who reads in order is served
    * ahead of time by the store, and would push out what is read here and there.
    */
-  private keepOnDisk(
+  private async unpackRun(
+    at: LogPosition,
     table: FrameTable,
     run: FrameRun,
-    from: number,
-    end: number,
-    bytes: Uint8Array,
-    offset: number,
-  ): void {
-    const { diskCache } = this.sources;
-    if (diskCache === undefined) return;
+    [from, end]: readonly [number, number],
+    read: { readonly stored: LentBytes; readonly offset: number; readonly keep?: boolean },
+  ): Promise<void> {
+    const { clock, diskCache } = this.sources;
     for (let index = from; index < end; index += 1) {
-      if (!(run.plain[index] instanceof Uint8Array)) continue;
       const frame = run.first + index;
-      const start = (table.offsets[frame] as number) - offset;
-      const stored = bytes.subarray(start, start + (table.storedBytes[frame] as number));
-      diskCache.write(run.segment * segmentFrames + frame, stored);
+      const start = (table.offsets[frame] as number) - read.offset;
+      const stored = read.stored.bytes.subarray(
+        start,
+        start + (table.storedBytes[frame] as number),
+      );
+      const plain = this.unpack(at, table, frame, stored);
+      if (read.keep === true && plain instanceof Uint8Array) {
+        diskCache?.write(at.segment * segmentFrames + frame, stored, read.stored);
+      }
+      run.deliver(index, plain);
+      if ((index - from) % unpackBatch === unpackBatch - 1) await breathe(clock);
     }
   }
 

@@ -122,7 +122,9 @@ function assemble(
   const { volumeId } = job.header;
   const frameCount = Math.ceil(data.byteLength / frameBytes);
   const entries = compress(table, 'zstd');
+  const entryTableChecksum = checksum(entries.bytes);
   const entriesAt = segmentHeaderBytes + frameCount * frameRecordBytes;
+  into.set(entries.bytes, entriesAt);
   const tablesBytes = entriesAt + entries.bytes.byteLength;
   const records: FrameRecord[] = [];
   let at = tablesBytes;
@@ -146,12 +148,11 @@ function assemble(
     sealedMs: job.sealedMs,
     entryTableBytes: entries.bytes.byteLength,
     entryTableCodec: entries.codec,
-    entryTableChecksum: checksum(entries.bytes),
+    entryTableChecksum,
     frameTableChecksum: checksum(frameTable),
   };
   into.set(encodeSegmentHeader(header), 0);
   into.set(frameTable, segmentHeaderBytes);
-  into.set(entries.bytes, entriesAt);
   return {
     bodyBytes: at,
     frames: decodeFrameTable(header, into.subarray(0, tablesBytes)),

@@ -146,18 +146,20 @@ export class VolumeReader {
       let next = at + 1;
       while (next < pieces.length && isNextFrame(pieces[next - 1], pieces[next])) next += 1;
       const [first, last] = [pieces[at], pieces[next - 1]] as [Piece, Piece];
-      const loading = frames.load(first.segment, frameOf(first), frameOf(last));
-      for (const piece of pieces.slice(at, next)) {
-        const frame = loading[frameOf(piece) - frameOf(first)] as Promise<Uint8Array>;
+      // One piece for each frame, in order.
+      const group = pieces.slice(at, next);
+      const start = frameOf(first);
+      const loading = frames.load(first.segment, start, frameOf(last), (frame, plain) => {
+        this.take(group[frame - start] as Piece, plain, offset, into);
+      });
+      group.forEach(({ block, count }, index) => {
+        const load = loading[index] as Promise<void>;
         loads.push(
-          frame.then(
-            (plain) => this.take(piece, plain, offset, into),
-            (error: unknown) => {
-              throw this.unreadable(error, piece.block, piece.count);
-            },
-          ),
+          load.catch((error: unknown) => {
+            throw this.unreadable(error, block, count);
+          }),
         );
-      }
+      });
       at = next;
     }
     await Promise.allSettled(loads);

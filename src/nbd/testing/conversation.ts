@@ -5,7 +5,7 @@ import type { BlockDevice } from '../../base/block-device.ts';
 import { silentLog } from '../../base/log.ts';
 import { ByteBudget } from '../byte-budget.ts';
 import { Connection } from '../connection.ts';
-import { ReceivedChunk } from '../received-chunk.ts';
+import { LentBytes } from '../../base/lent-bytes.ts';
 import type { ExportCatalog } from '../export-catalog.ts';
 import type { TlsPolicy } from '../handshake.ts';
 import { type NbdLimits, nbdLimits } from '../limits.ts';
@@ -62,10 +62,10 @@ export class Conversation {
       this.bytesSeen += chunk.length;
     });
     // What is let go is overwritten at once, as the next thing received would do.
-    const incoming = { stream: this.server, receive: (chunk: ReceivedChunk) => chunk.release() };
+    const incoming = { stream: this.server, receive: (chunk: LentBytes) => chunk.release() };
     this.server.on('data', (bytes: Buffer) => {
       const memory = Buffer.from(bytes);
-      incoming.receive(new ReceivedChunk(memory, () => memory.fill(0xee)));
+      incoming.receive(new LentBytes(memory, () => memory.fill(0xee)));
     });
     this.connection = new Connection(incoming, 'test', {
       catalog: this.catalog,
