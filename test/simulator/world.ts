@@ -161,12 +161,12 @@ export class World {
     const [first, second] = [this.engine.inlineWorkers(disk), this.engine.inlineWorkers(disk)];
     return {
       ...first,
-      pack: async (job, into) => {
+      pack: async (job) => {
         if (chance(this.random, host.disk.faults.lostThreads)) {
           host.disk.hasErred = true;
           throw new StorageError('internal', 'A worker thread ended.');
         }
-        return (chance(this.random, 0.5) ? first : second).pack(job, into);
+        return (chance(this.random, 0.5) ? first : second).pack(job);
       },
     };
   }
