@@ -12,7 +12,7 @@ const mebibyte = 2 ** 20;
 
 interface Status {
   readonly residentBytes: number;
-  readonly loopDelay: { readonly p999Ms: number };
+  readonly loopDelay: { readonly p999Ms: number; readonly held: { readonly p999Ms: number } };
   readonly volumes: readonly { readonly dirtyBytes: number; readonly mapBytes: number }[];
 }
 
@@ -66,6 +66,7 @@ async function underLoad(root: TemporaryDirectory, seconds: number): Promise<Lim
     unchecked: true,
   });
   let residentBytes = 0;
+  let loopDelay: Status['loopDelay'] | undefined;
   for (const kind of ['write', 'randwrite', 'randread'] as const) {
     const load = measure(
       { uri: daemon.uri('load') },
@@ -88,15 +89,25 @@ async function underLoad(root: TemporaryDirectory, seconds: number): Promise<Lim
     await load;
     watched.abort();
     await watching;
+    // What follows only reads: the limit is for uploading at full speed.
+    if (kind !== 'randread') ({ loopDelay } = await statusOf(daemon));
   }
-  const { loopDelay, volumes } = await statusOf(daemon);
+  const { volumes } = await statusOf(daemon);
   const mapBytes = volumes.reduce((sum, volume) => sum + volume.mapBytes, 0);
   // What the settings say, the map, and what the program is allowed when idle.
   const cacheAndSegments = 64 + 4 * 8;
   const packing = 4 * 8.2 + 8;
-  const bound = cacheAndSegments + packing + 150 + mapBytes / mebibyte;
+  // Sixteen buffers each to receive into and to reply from; frames, and two whole objects, fetched.
+  const sockets = 16 * 0.25 + 16 * 0.5;
+  const fetching = 64 / 16 + 4 + 2 * 8.2;
+  const bound = cacheAndSegments + packing + sockets + fetching + 150 + mapBytes / mebibyte;
   return [
     { says: 'resident under load', value: residentBytes / mebibyte, unit: 'MiB', atMost: bound },
-    { says: 'event loop late, 99.9 %', value: loopDelay.p999Ms, unit: 'ms', atMost: 10 },
+    {
+      says: 'event loop held up, 99.9 %',
+      value: loopDelay?.held.p999Ms ?? Number.NaN,
+      unit: 'ms',
+      atMost: 10,
+    },
   ];
 }

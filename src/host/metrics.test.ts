@@ -29,7 +29,7 @@ const status: DaemonStatus = {
   uptimeMs: 1500,
   stopping: false,
   residentBytes: 7,
-  loopDelay: { p50Ms: 1, p999Ms: 2, maxMs: 3 },
+  loopDelay: { p50Ms: 1, p999Ms: 2, maxMs: 3, held: { p999Ms: 1, maxMs: 2 } },
   stateDirectory: '/state',
   listening: ['nbd://127.0.0.1:10809'],
   metrics: undefined,

@@ -41,6 +41,11 @@ function ofProcess(to: Exposition, status: DaemonStatus): void {
     'How late the event loop ever ran what was due.',
     one(loopDelay.maxMs / 1000),
   );
+  to.gauge(
+    'elasticdrive_event_loop_held_p999_seconds',
+    'How long its own work held the event loop up at most, in 99.9% of the cases.',
+    one(loopDelay.held.p999Ms / 1000),
+  );
   to.gauge('elasticdrive_nbd_clients', 'Clients that are connected.', one(clients.length));
 }
 

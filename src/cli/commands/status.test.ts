@@ -21,7 +21,7 @@ const status: DaemonStatus = {
   uptimeMs: 90_000,
   stopping: true,
   residentBytes: 150 * 2 ** 20,
-  loopDelay: { p50Ms: 0.1, p999Ms: 3.5, maxMs: 12 },
+  loopDelay: { p50Ms: 0.1, p999Ms: 3.5, maxMs: 12, held: { p999Ms: 2, maxMs: 5 } },
   stateDirectory: '/state',
   metrics: undefined,
   listening: ['nbd://127.0.0.1:10809', 'nbd+unix:///s'],
