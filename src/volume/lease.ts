@@ -10,12 +10,13 @@ interface Moment {
 
 /**
  * What must be known before a request is answered: `ours`, that nobody else can have the volume;
- * `unheard`, that, or that the store was asked since and did not answer.
+ * `unheard`, that, or that the store has been asked ever since that was so, and did not answer.
  */
 export type Certainty = 'ours' | 'unheard';
 
 interface Waiter {
   readonly certainty: Certainty;
+  readonly patient: boolean;
   readonly sinceMs: number;
   readonly resolve: () => void;
   readonly reject: (error: StorageError) => void;
@@ -65,24 +66,22 @@ export class Lease {
 
   /**
    * Done at once while that much is certain; else when it is, having asked. Rejects when the volume
-   * is another's, or when the store was asked for `ours` and did not answer.
+   * is another's, or, for who is not patient, when the store was asked and did not answer.
    */
-  certain(certainty: Certainty): Done {
-    if (this.holds(certainty)) return undefined;
+  certain(certainty: Certainty, patient: boolean): Done {
+    if (this.holds(certainty, this.clock.monotonicMs(), this.clock.wallMs())) return undefined;
     if (this.ended !== undefined) return Promise.reject(this.ended);
     const sinceMs = this.clock.monotonicMs();
     return new Promise((resolve, reject) => {
-      this.waiters.push({ certainty, sinceMs, resolve, reject });
+      this.waiters.push({ certainty, patient, sinceMs, resolve, reject });
       this.ask();
     });
   }
 
-  private holds(certainty: Certainty): boolean {
+  private holds(certainty: Certainty, monotonicMs: number, wallMs: number): boolean {
     const since = certainty === 'ours' ? this.renewedAt : this.heardAt;
-    const { clock, lengthMs } = this;
-    return (
-      clock.monotonicMs() - since.monotonicMs < lengthMs && clock.wallMs() - since.wallMs < lengthMs
-    );
+    const { lengthMs } = this;
+    return monotonicMs - since.monotonicMs < lengthMs && wallMs - since.wallMs < lengthMs;
   }
 
   /** The store has taken a change of the lease that it was asked for at `asked`. */
@@ -92,21 +91,25 @@ export class Lease {
     this.settle(undefined);
   }
 
-  /** The store was asked at `asked` and has not answered. */
+  /**
+   * The store was asked at `asked` and has not answered. Who has slept past the lease before that
+   * gains nothing by it: another may have the volume, and the store must say so or deny it.
+   */
   unanswered(asked: Moment, error: StorageError): void {
-    this.heardAt = asked;
+    if (this.holds('unheard', asked.monotonicMs, asked.wallMs)) this.heardAt = asked;
     this.settle({ sinceMs: asked.monotonicMs, error });
   }
 
   /** Answers those who wait, as far as what they wait for is known by now. */
   private settle(failed: { readonly sinceMs: number; readonly error: StorageError } | undefined) {
+    const now = this.now();
     const waiting = this.waiters;
     this.waiters = [];
     for (const waiter of waiting) {
-      if (this.holds(waiter.certainty)) waiter.resolve();
+      if (this.holds(waiter.certainty, now.monotonicMs, now.wallMs)) waiter.resolve();
       // One that came later than the question has the next one to hope for.
-      else if (failed === undefined || waiter.certainty === 'unheard') this.waiters.push(waiter);
-      else if (waiter.sinceMs > failed.sinceMs) this.waiters.push(waiter);
+      else if (failed === undefined || waiter.patient || waiter.sinceMs > failed.sinceMs)
+        this.waiters.push(waiter);
       else waiter.reject(failed.error);
     }
   }

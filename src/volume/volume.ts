@@ -77,7 +77,7 @@ export class Volume implements BlockDevice {
 
   private change(make: () => Done, fua: boolean): Done {
     this.requireWritable();
-    const certain = this.parts.ownership.lease.certain('unheard');
+    const certain = this.parts.ownership.lease.certain('unheard', true);
     const done = certain === undefined ? make() : certain.then(make);
     const {
       settings: { writesAnswered },
@@ -99,15 +99,15 @@ export class Volume implements BlockDevice {
   private flushToDisk(): Done {
     const { segments, ownership } = this.parts;
     const done = segments.flushLocal();
-    if (done === undefined) return ownership.lease.certain('unheard');
-    return done.then(() => ownership.lease.certain('unheard'));
+    if (done === undefined) return ownership.lease.certain('unheard', true);
+    return done.then(() => ownership.lease.certain('unheard', true));
   }
 
   /** Done when all that was written is in the store, and the volume was still ours after that. */
   private flushToStore(): Done {
     const { segments, uploader } = this.parts;
     const last = segments.lastNumber;
-    if (last <= this.confirmedSegment) return this.certainToRead();
+    if (last <= this.confirmedSegment) return this.parts.ownership.lease.certain('ours', true);
     segments.seal();
     return uploader.whenCommitted(last).then(async () => {
       await this.parts.ownership.confirm();
@@ -121,7 +121,7 @@ export class Volume implements BlockDevice {
    */
   private certainToRead(): Done {
     const certainty: Certainty = this.parts.durability === 'store' ? 'ours' : 'unheard';
-    return this.parts.ownership.lease.certain(certainty);
+    return this.parts.ownership.lease.certain(certainty, false);
   }
 
   /** A request that has to wait; it fails when the volume is lost, whatever it waits for. */

@@ -137,7 +137,7 @@ test('with the store away, store durability answers no read past the lease, but 
   await volume.abandon();
 });
 
-test('a lease counts from when it was asked for, not from the answer', () => {
+test('a lease counts from when it was asked for, not from the answer', async () => {
   const clock = new VirtualClock();
   let asks = 0;
   const lease = new Lease(clock, leaseMs, () => {
@@ -147,18 +147,25 @@ test('a lease counts from when it was asked for, not from the answer', () => {
   clock.jump(leaseMs / 2);
   lease.renewed(asked);
   expect(lease.remainingMs).toBeCloseTo(leaseMs * 0.4);
-  expect(lease.certain('ours')).toBe(undefined);
+  expect(lease.certain('ours', true)).toBe(undefined);
   clock.jump(leaseMs / 2);
-  const waiting = outcome(lease.certain('ours'));
+  const waiting = outcome(lease.certain('ours', true));
   expect([asks, lease.remainingMs]).toEqual([1, 0]);
   // An answer to what was asked before the sleep says nothing of the time after it.
   lease.renewed(asked);
   expect(lease.isAwaited).toBe(true);
-  lease.unanswered(asked, new StorageError('store-unavailable', 'silent'));
+  const silent = new StorageError('store-unavailable', 'silent');
+  lease.unanswered(asked, silent);
   expect(lease.isAwaited).toBe(true);
+  // Who has slept past the lease is not helped by a store that is silent then.
+  const read = outcome(lease.certain('unheard', false));
+  lease.unanswered(lease.now(), silent);
+  expect(lease.certain('unheard', true)).toBeInstanceOf(Promise);
   lease.renewed(lease.now());
   expect(lease.isAwaited).toBe(false);
   expect(waiting.error).toBe(undefined);
+  await Promise.resolve();
+  expect(read.error).toBe(silent);
 });
 
 test('what is under way when the volume is lost fails at once', async () => {
@@ -217,4 +224,19 @@ test('that a change was not made is no silence: whose the volume is, reading it 
   for (const { error } of requests) expect(error).toMatchObject({ code: 'lost-ownership' });
   await volume.abandon();
   await taken.abandon();
+});
+
+test('who wakes past its lease while the store is away answers nothing, and fails no write', async () => {
+  const { volume, clock, plan } = await attached('local');
+  plan.errorBefore = 1;
+  clock.jump(leaseMs);
+  const read = outcome(volume.read(0, new Uint8Array(4096)));
+  const flushed = outcome(volume.write(0, blockOf(5), { fua: true }));
+  await clock.advance(leaseMs * 3);
+  expect(read.error).toMatchObject({ code: 'store-unavailable' });
+  expect(flushed).toEqual({});
+  plan.errorBefore = 0;
+  await clock.advance(15_000);
+  expect(flushed).toEqual({ done: true });
+  await volume.abandon();
 });
