@@ -232,7 +232,7 @@ export function entryTableRange(header: SegmentHeader): { offset: number; length
 export function decodeEntryTable(header: SegmentHeader, stored: Uint8Array): Uint8Array {
   if (checksum(stored) !== header.entryTableChecksum)
     throw corrupt('entry table fails its checksum');
-  return decompress(stored, header.entryTableCodec, header.entryCount * entryBytes).slice();
+  return new Uint8Array(decompress(stored, header.entryTableCodec, header.entryCount * entryBytes));
 }
 
 /** Plain bytes of frame `frame`: the last one of an object may be shorter. */

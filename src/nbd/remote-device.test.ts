@@ -155,7 +155,7 @@ it('loses no answered write though the server loses all that was not flushed', a
         await there.flush();
       } else {
         // Its memory is used again at once, as a server does.
-        const data = fill(lengthBytes, value);
+        const data = Buffer.from(fill(lengthBytes, value));
         await there.write(offset, data, { fua: value < 60 });
         data.fill(0);
         model.fill(value, offset, offset + lengthBytes);

@@ -51,7 +51,8 @@ export class UnflushedChanges {
   answered(kept: KeptChange): void {
     const { payload } = kept.change;
     kept.answered = true;
-    if (payload !== undefined) kept.change = { ...kept.change, payload: payload.slice() };
+    // Not `slice`: that of a Buffer is no copy.
+    if (payload !== undefined) kept.change = { ...kept.change, payload: new Uint8Array(payload) };
     this.keptBytes += payload?.length ?? 0;
   }
 

@@ -38,9 +38,13 @@ while not os.path.exists(${JSON.stringify(stopFile)}) or number < blocks:
     if number % 50 == 0:
         flush()
 flush()
+lost = []
 for n in range(number - blocks, number):
-    if bytes(read(4096, n % blocks * 4096)) != block(n):
-        sys.exit(f"block {n} is lost")
+    found = bytes(read(4096, n % blocks * 4096))
+    if found != block(n):
+        lost.append((n, int.from_bytes(found[:8], "big")))
+if lost:
+    sys.exit(f"of {number} these hold another: {lost[:100]}")
 print("whole", number)
 `;
 
