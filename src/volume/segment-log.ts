@@ -40,6 +40,7 @@ export class SegmentLog {
   private nextNumber: number;
   private lastEntryCount: number;
   private cancelSealTimer: (() => void) | undefined;
+  private isSealDue = false;
   private readonly result: Appended = { count: 0, segment: 0, firstIndex: 0 };
 
   /** `lastNumber` and its entry count: of the newest segment there is, recovered or stored. */
@@ -107,10 +108,21 @@ export class SegmentLog {
     context.memory.hold(segment);
     this.segments.set(segment.number, segment);
     this.journal.begin(segment);
-    this.cancelSealTimer = context.clock.after(context.settings.uploadIntervalMs, () =>
-      this.seal(),
-    );
+    this.cancelSealTimer = context.clock.after(context.settings.uploadIntervalMs, () => {
+      this.isSealDue = true;
+      this.sealWhenDue();
+    });
     return segment;
+  }
+
+  /**
+   * Ends the open segment when it has been open for long enough and would be uploaded at once. While
+   * uploads are held up it goes on growing: else a store that is away would fill the journal with
+   * segments that hold next to nothing, each in a file of its own.
+   */
+  private sealWhenDue(): void {
+    const sealedCount = this.segments.size - 1;
+    if (this.isSealDue && sealedCount < this.context.settings.putConcurrency) this.seal();
   }
 
   /** Ends the open segment, if there is one; it is uploaded as soon as its file has it all. */
@@ -119,6 +131,7 @@ export class SegmentLog {
     if (segment === undefined) return;
     assert(segment.entryCount > 0, 'a sealed segment says something');
     this.cancelSealTimer?.();
+    this.isSealDue = false;
     this.open = undefined;
     this.lastEntryCount = segment.entryCount;
     segment.seal(this.context.clock.wallMs());
@@ -160,6 +173,7 @@ export class SegmentLog {
     this.journal.uploaded(segment);
     this.segments.delete(segment.number);
     this.context.files.release(segment.file);
+    this.sealWhenDue();
   }
 
   get dirtyBytes(): number {
