@@ -22,13 +22,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     'let openEpoch: number | undefined;',
   ),
   planted(
-    'a journal file that is whole in the page cache alone is used again',
-    500,
-    'volume/journal-recovery.ts',
-    'if (isWhole) await file.sync();',
-    '',
-  ),
-  planted(
     'a manifest change that was given up and then done is taken for another host’s',
     4000,
     'volume/ownership.ts',
@@ -136,11 +129,11 @@ export const plantedBugs: readonly PlantedBug[] = [
     'if (table.checksums[frame] === undefined) {',
   ),
   planted(
-    'a write of part of a block forgets one that came between',
+    'a write of part of a block does not wait for another of the same block',
     200,
     'volume/volume-writer.ts',
-    'if (before.segment !== after.segment || before.index !== after.index) continue;',
-    '',
+    '(other) => other.firstBlock < endBlock && firstBlock < other.endBlock,',
+    '() => false,',
   ),
   {
     name: 'what was recovered is not synced before it is built upon',

@@ -5,6 +5,7 @@ import { DiskContent } from '../support/memory-disk.ts';
 import { blockBytes } from './contents.ts';
 import { History } from './history.ts';
 import { runSeed } from './run.ts';
+import { Stage } from './stage.ts';
 import * as engine from './surface.ts';
 
 /** Sizes as they are: `npm run simulate` has the many seeds, and the small sizes. */
@@ -21,6 +22,26 @@ test('one seed is one trace', async () => {
   const [first, second] = [await runSeed(engine, firstSeed), await runSeed(engine, firstSeed)];
   expect(second).toEqual(first);
   expect((await runSeed(engine, firstSeed + 1)).hash).not.toBe(first.hash);
+});
+
+test('a journal file that was being made when its maker was killed keeps what is flushed to it', async () => {
+  const stage = new Stage(engine, 'local', firstSeed, { writesAnswered: 'memory' });
+  const { world, host } = stage;
+  await stage.play(() => world.createVolume());
+  let unwritten = Math.ceil(engine.journalFileBytes / 2 ** 20);
+  host.disk.onCall = (name) => {
+    if (name === 'write') unwritten -= 1;
+  };
+  const requests = [{ kind: 'write', first: 0, count: 1 }, { kind: 'flush' }] as const;
+  await stage.play(
+    () => stage.perform(requests),
+    () => unwritten === 0,
+  );
+  // All of the file is written, and nothing of it synced.
+  stage.kill();
+  await stage.play(() => stage.perform(requests));
+  stage.losePower(() => false);
+  await expect(stage.play(() => stage.comeBack())).resolves.toBeUndefined();
 });
 
 describe('the reference model', () => {

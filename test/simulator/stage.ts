@@ -1,5 +1,6 @@
 import { toStorageError } from '../../src/base/errors.ts';
 import type { Durability } from '../../src/format/manifest.ts';
+import type { VolumeSettings } from '../../src/volume/settings.ts';
 import type { SectorChoice } from '../support/memory-disk.ts';
 import type { Engine } from './engine.ts';
 import type { Profile } from './profile.ts';
@@ -67,8 +68,15 @@ export class Stage {
   /** Counts up at a crash: what was being done until then never goes on. */
   private acts = 0;
 
-  constructor(engine: Engine, durability: Durability, seed: number, isShown = false) {
-    this.world = new World(engine, quietProfile(engine, durability), seed, isShown);
+  constructor(
+    engine: Engine,
+    durability: Durability,
+    seed: number,
+    settings: Partial<VolumeSettings> = {},
+  ) {
+    const profile = quietProfile(engine, durability);
+    const chosen = { ...profile, settings: { ...profile.settings, ...settings } };
+    this.world = new World(engine, chosen, seed, false);
     this.host = this.world.hosts[0] as Host;
   }
 
@@ -146,9 +154,14 @@ export class Stage {
 
   /** Cuts the power; of the unsynced writes those stay that `keeps` says. */
   losePower(keeps: SectorChoice): void {
+    this.kill();
+    this.world.losePower(this.host, keeps);
+  }
+
+  /** Ends the daemon; what the kernel has of it stays. */
+  kill(): void {
     this.acts += 1;
     this.world.kill(this.host);
-    this.world.losePower(this.host, keeps);
     this.session = undefined;
   }
 
