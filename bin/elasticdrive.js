@@ -11,18 +11,6 @@ if (!(major >= 24)) {
   process.exit(1);
 }
 
-// A daemon moves data all the time. With V8's usual young generation that is 100 MiB of memory more
-// and nothing faster; its size can only be said at the start. The process stays the same.
-var youngGeneration = '--max-semi-space-size=4';
-var isServer = process.argv.slice(2).indexOf('serve') >= 0;
-if (isServer && process.execve && process.execArgv.indexOf(youngGeneration) < 0) {
-  process.execve(
-    process.execPath,
-    [process.execPath, youngGeneration].concat(process.execArgv, process.argv.slice(1)),
-    process.env,
-  );
-}
-
 import('./start.js').catch(function (error) {
   process.stderr.write('elasticdrive: cannot start: ' + (error.stack || error) + '\n');
   process.exit(1);

@@ -9,6 +9,7 @@ import { openStore, parseStoreUrl } from '../store/open-store.ts';
 import type { StoreMetrics } from '../store/with-metrics.ts';
 import { connectTo, createNbdFront } from './nbd-front.ts';
 import { notifySystemd } from './notify.ts';
+import { serverFlags } from './server-flags.ts';
 import { volumeSources } from './volume-sources.ts';
 
 /** The drivers of this machine. */
@@ -25,7 +26,7 @@ export function systemDrivers(
     createSource: sourceOf,
     connect: connectTo,
     openDisk: createLocalDisk,
-    command: [process.execPath, process.argv[1] ?? ''].map((path) => realpathSync(path)),
+    command: [realpathSync(process.execPath), ...serverFlags, realpathSync(process.argv[1] ?? '')],
     pid: process.pid,
     notify: notifySystemd,
     writeFile,

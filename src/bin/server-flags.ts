@@ -1,0 +1,20 @@
+/**
+ * What Node is to be started with for a daemon: settings of V8 that can only be made at the start. A
+ * daemon moves data all the time; V8's usual young generation grows to 100 MiB by that, and nothing
+ * is faster for it.
+ */
+export const serverFlags: readonly string[] = ['--max-semi-space-size=4'];
+
+/**
+ * The flags that a process lacks which is about to serve: it replaces itself by one that has them.
+ * Sockets that a supervisor passed do not survive that; it is told the flags with the command.
+ */
+export function missingServerFlags(
+  commandLine: readonly string[],
+  nodeFlags: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): string[] {
+  const isServer = commandLine.slice(2).includes('serve');
+  if (!isServer || environment['LISTEN_FDS'] !== undefined) return [];
+  return serverFlags.filter((flag) => !nodeFlags.includes(flag));
+}
