@@ -18,6 +18,7 @@ import { VolumeHost } from '../support/volume-host.ts';
 const mebibyte = 2 ** 20;
 const plain = { fua: false };
 const random = seededRandom(11);
+const content = random.bytes(10 * mebibyte);
 
 function check(store: ObjectStore, options: Partial<CheckOptions> = {}): Promise<CheckReport> {
   return checkVolume(store, 'drive', { clock: systemClock, ...options });
@@ -32,7 +33,6 @@ async function writtenStore(settings: Partial<VolumeSettings> = oneCheckpoint) {
   const host = new VolumeHost(store, settings);
   await host.create({ name: 'drive', sizeBytes: 192 * mebibyte });
   const volume = await host.open('drive');
-  const content = random.bytes(10 * mebibyte);
   await volume.write(0, content, plain);
   await volume.write(100 * mebibyte, content, plain);
   await volume.zero(mebibyte, mebibyte, { mayPunchHole: true, fua: false });
@@ -123,11 +123,11 @@ describe('a volume that is whole', () => {
   test('passes while it is attached, with what its writer adds meanwhile', async () => {
     const { store, host } = await writtenStore({ checkpointSegments: 2 });
     const volume = await host.open('drive');
-    const content = random.bytes(8192);
+    const bytes = random.bytes(8192);
     const stop = new AbortController();
     const writing = (async () => {
       for (let at = 0; !stop.signal.aborted; at = (at + mebibyte) % (192 * mebibyte)) {
-        await volume.write(at, content, plain);
+        await volume.write(at, bytes, plain);
         await new Promise((resolve) => {
           setTimeout(resolve, 5);
         });
