@@ -25,13 +25,14 @@ export class DurationHistogram {
     this.counts = Array.from({ length: boundsMs.length + 1 }, () => 0);
   }
 
-  add(durationMs: number): void {
-    this.totalMs += durationMs;
+  /** `times`: how many things it stands for. */
+  add(durationMs: number, times = 1): void {
+    this.totalMs += durationMs * times;
     if (durationMs > this.maximumMs) this.maximumMs = durationMs;
     const { boundsMs } = this;
     let bucket = 0;
     while (bucket < boundsMs.length && durationMs > (boundsMs[bucket] as number)) bucket += 1;
-    this.counts[bucket] = (this.counts[bucket] as number) + 1;
+    this.counts[bucket] = (this.counts[bucket] as number) + times;
   }
 
   /** What took no time that is worth asking a clock for. */

@@ -10,6 +10,7 @@ import { serveMetrics, whyNotReady } from './metrics-server.ts';
 import { renderMetrics } from './metrics.ts';
 import type { DaemonStatus, VolumeStatus } from './status.ts';
 import { MemoryVolume } from './testing/memory-source.ts';
+import { VirtualClock } from '../../test/support/virtual-clock.ts';
 import { parseExposition, valueOf } from './testing/prometheus.ts';
 
 const device = new MeteredDevice(new MemoryVolume('v', 4096), systemClock);
@@ -140,6 +141,32 @@ describe('a metered device', () => {
     expect(ended(flush)).toBe(2);
     expect(trim).toMatchObject({ requests: 1, errors: 1 });
     expect(prefetch).toMatchObject({ requests: 1, errors: 1 });
+  });
+});
+
+describe('many requests at a time', () => {
+  it('are all counted, though not each is timed', async () => {
+    const clock = new VirtualClock();
+    const inner = new MemoryVolume('v', 8192);
+    const metered = new MeteredDevice(inner, clock);
+    const endings: (() => void)[] = [];
+    Object.assign(inner, {
+      flush: () => new Promise<void>((resolve) => endings.push(resolve)),
+    });
+    const flushes = Array.from({ length: 100 }, () => metered.flush());
+    await clock.advance(20);
+    for (const end of endings) end();
+    await Promise.all(flushes);
+    const { requests, durations } = metered.statistics().flush;
+    expect(requests).toBe(100);
+    expect(durations.counts[durations.boundsMs.indexOf(25)]).toBe(100);
+    expect(durations.totalMs).toBe(2000);
+    Object.assign(inner, {
+      flush: () => Promise.reject(new StorageError('local-io', 'no')),
+    });
+    const failing = Array.from({ length: 40 }, () => metered.flush());
+    await Promise.allSettled(failing);
+    expect(metered.statistics().flush).toMatchObject({ requests: 140, errors: 40 });
   });
 });
 

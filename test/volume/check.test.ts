@@ -164,7 +164,7 @@ describe('a volume that is whole', () => {
         await volume.write((mebibytes + at) * mebibyte, random.bytes(8192), plain);
       }
       await volume.flush();
-      await expect.poll(() => volume.statistics().dirtyBytes).toBe(0);
+      await expect.poll(() => volume.statistics().dirtyBytes, { interval: 2 }).toBe(0);
     }
     await volume.close();
     expect(await check(spied, { mapBytes: 1 })).toMatchObject({ verdict: 'ok', pages: 3 });
