@@ -180,7 +180,7 @@ function ofRequests(to: Exposition, volumes: readonly VolumeStatus[]): void {
   );
   to.durations(
     'elasticdrive_nbd_request_duration_seconds',
-    'How long the requests of clients took; what memory answers at once counts as 0.',
+    'How long the requests of clients took; at once is 0, and of many at a time some stand for all.',
     each(({ durations }) => durations),
   );
 }
