@@ -153,7 +153,7 @@ describe('many requests at a time', () => {
     Object.assign(inner, {
       flush: () => new Promise<void>((resolve) => endings.push(resolve)),
     });
-    const flushes = Array.from({ length: 100 }, () => metered.flush());
+    const flushes = Array.from({ length: 100 }, async () => metered.flush());
     await clock.advance(20);
     for (const end of endings) end();
     await Promise.all(flushes);
@@ -164,7 +164,7 @@ describe('many requests at a time', () => {
     Object.assign(inner, {
       flush: () => Promise.reject(new StorageError('local-io', 'no')),
     });
-    const failing = Array.from({ length: 40 }, () => metered.flush());
+    const failing = Array.from({ length: 40 }, async () => metered.flush());
     await Promise.allSettled(failing);
     expect(metered.statistics().flush).toMatchObject({ requests: 140, errors: 40 });
   });
