@@ -8,10 +8,13 @@ const [folder, extension] = existsSync(source) ? ['src', 'ts'] : ['dist', 'js'];
 const load = (name) =>
   import(new URL(`../${folder}/bin/${name}.${extension}`, import.meta.url).href);
 
-const { missingServerFlags } = await load('server-flags');
+const { missingServerFlags, serverEnvironment } = await load('server-flags');
 const flags = missingServerFlags(process.argv, process.execArgv, process.env);
 if (flags.length > 0 && process.execve !== undefined) {
   const [node, ...rest] = process.argv;
-  process.execve(node, [node, ...flags, ...process.execArgv, ...rest], process.env);
+  process.execve(node, [node, ...flags, ...process.execArgv, ...rest], {
+    ...serverEnvironment,
+    ...process.env,
+  });
 }
 await load('main');

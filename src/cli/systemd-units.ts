@@ -41,6 +41,8 @@ Type=notify
 # The messages come from systemd-notify, a child of the service.
 NotifyAccess=all
 ExecStart=${words([...command, 'serve', '--config', configFile])}
+# Less memory lost to glibc's arenas, one for each thread.
+Environment=MALLOC_ARENA_MAX=2
 # For credentials of the store: AWS_ACCESS_KEY_ID=... and so on; for root alone to read.
 EnvironmentFile=-/etc/elasticdrive/environment
 Restart=always
