@@ -1,4 +1,5 @@
 import type { BlockDevice, Done, Extent } from '../base/block-device.ts';
+import { LentBytes } from '../base/lent-bytes.ts';
 import { type ReplyEncoder, replyTo } from './reply-encoder.ts';
 import { batchBytes, type ReplyWriter } from './reply-writer.ts';
 import { chunkFlagDone, commandFlag, type ReplyTo, type Request, viewOf } from './wire.ts';
@@ -55,7 +56,7 @@ export class ReadCommand {
     const count = prefixBytes + lengthBytes;
     if (this.ownMemoryReads > 0 || count > batchBytes) {
       if (this.ownMemoryReads > 0) this.ownMemoryReads -= 1;
-      return this.readOwn(to, offset, lengthBytes, Buffer.allocUnsafeSlow(count));
+      return this.readOwn(to, offset, lengthBytes, this.writer.lend(count));
     }
     const at = this.writer.reserve(count);
     const { bytes, view } = this.writer.reserved;
@@ -72,20 +73,20 @@ export class ReadCommand {
       return undefined;
     }
     this.writer.abandon();
-    return this.readWaits(to, offset, done, bytes.subarray(at, at + count));
+    return this.readWaits(to, offset, done, new LentBytes(bytes.subarray(at, at + count)));
   }
 
-  private readOwn(to: ReplyTo, offset: number, lengthBytes: number, own: Uint8Array): Done {
+  private readOwn(to: ReplyTo, offset: number, lengthBytes: number, own: LentBytes): Done {
     let done: Done;
     try {
-      done = this.device.read(offset, own.subarray(own.length - lengthBytes));
+      done = this.device.read(offset, own.bytes.subarray(own.bytes.length - lengthBytes));
     } catch (error) {
       this.replies.deviceFailure(to, error);
       return undefined;
     }
     if (done !== undefined) return this.readWaits(to, offset, done, own);
-    this.replies.readPrefix(viewOf(own), 0, to, chunkFlagDone, offset, lengthBytes);
-    this.writer.push(own);
+    this.replies.readPrefix(viewOf(own.bytes), 0, to, chunkFlagDone, offset, lengthBytes);
+    this.writer.pushLent(own);
     return undefined;
   }
 
@@ -93,15 +94,15 @@ export class ReadCommand {
     request: ReplyTo,
     offset: number,
     done: Promise<void>,
-    reply: Uint8Array,
+    reply: LentBytes,
   ): Promise<void> {
     this.ownMemoryReads = readsAfterWait;
     const to = replyTo(request);
-    const dataBytes = reply.length - this.replies.readPrefixBytes;
+    const dataBytes = reply.bytes.length - this.replies.readPrefixBytes;
     return done.then(
       () => {
-        this.replies.readPrefix(viewOf(reply), 0, to, chunkFlagDone, offset, dataBytes);
-        this.writer.push(reply);
+        this.replies.readPrefix(viewOf(reply.bytes), 0, to, chunkFlagDone, offset, dataBytes);
+        this.writer.pushLent(reply);
       },
       (error: unknown) => this.replies.deviceFailure(to, error),
     );
@@ -141,9 +142,9 @@ export class ReadCommand {
     const prefixBytes = this.replies.readPrefixBytes;
     const outcomes = pieces.map((piece): PieceRead => {
       if (piece.zero) return { piece };
-      const reply = Buffer.allocUnsafeSlow(prefixBytes + piece.lengthBytes);
+      const reply = this.writer.lend(prefixBytes + piece.lengthBytes);
       try {
-        const done = this.device.read(piece.offset, reply.subarray(prefixBytes));
+        const done = this.device.read(piece.offset, reply.bytes.subarray(prefixBytes));
         return done === undefined ? { piece, reply } : { piece, reply, done };
       } catch (error) {
         return { piece, error };
@@ -180,8 +181,8 @@ export class ReadCommand {
       } else if (error !== undefined || reply === undefined) {
         this.replies.deviceFailureAt(to, flags, error, offset);
       } else {
-        this.replies.readPrefix(viewOf(reply), 0, to, flags, offset, lengthBytes);
-        this.writer.push(reply);
+        this.replies.readPrefix(viewOf(reply.bytes), 0, to, flags, offset, lengthBytes);
+        this.writer.pushLent(reply);
       }
     });
   }
@@ -189,7 +190,7 @@ export class ReadCommand {
 
 interface PieceRead {
   readonly piece: Piece;
-  readonly reply?: Uint8Array;
+  readonly reply?: LentBytes;
   readonly done?: Promise<void>;
   readonly error?: unknown;
 }

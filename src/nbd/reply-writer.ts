@@ -1,3 +1,5 @@
+import type { LentBytes } from '../base/lent-bytes.ts';
+import { MemoryPool } from '../base/memory-pool.ts';
 import { viewOf } from './wire.ts';
 
 /** The part of a socket that replies go to. */
@@ -18,10 +20,19 @@ export interface Batch {
 /** A reply of up to this size can be made in a batch. */
 export const batchBytes = 512 * 1024;
 
+/** The data of usual requests, each with the longest header before it. */
+const ownSizes = [
+  { bytes: 4096 + 64, kept: 256 },
+  { bytes: 32 * 1024 + 64, kept: 32 },
+  { bytes: 256 * 1024 + 64, kept: 8 },
+];
+
 /** Batches that no connection is using; an idle connection holds none. */
 export class BatchPool {
   private readonly free: Batch[] = [];
   private readonly maximumFree: number;
+  /** For replies that are made in memory of their own. */
+  readonly own = new MemoryPool(ownSizes);
 
   constructor(maximumFree = 16) {
     this.maximumFree = maximumFree;
@@ -53,8 +64,8 @@ export class ReplyWriter {
   /** What leaves before the batch's [start, end). */
   private queue: Uint8Array[] = [];
   private queuedBytes = 0;
-  /** Full batches, and what must have been taken before each can be filled again. */
-  private readonly retired: { readonly batch: Batch; readonly untilBytes: number }[] = [];
+  /** Memory that was handed over, and what must have been taken before it can be filled again. */
+  private readonly retired: { readonly release: () => void; readonly untilBytes: number }[] = [];
   /** What the sink held after the last hand-over. */
   private sinkBytes = 0;
   private handedBytes = 0;
@@ -83,7 +94,8 @@ export class ReplyWriter {
     if (this.batch !== undefined && this.end + count > batchBytes) {
       this.flush();
       if (this.batch !== undefined) {
-        this.retired.push({ batch: this.batch, untilBytes: this.handedBytes });
+        const { batch } = this;
+        this.retire(() => this.pool.give(batch), this.handedBytes);
         this.batch = undefined;
       }
     }
@@ -113,11 +125,26 @@ export class ReplyWriter {
     this.batch = undefined;
   }
 
+  /** Memory of its own for a reply of `count` bytes, to be `pushLent` or left to the collector. */
+  lend(count: number): LentBytes {
+    return this.pool.own.take(count);
+  }
+
   /** Adds bytes that nobody will change. */
   push(bytes: Uint8Array): void {
     this.queueBatch();
     this.queue.push(bytes);
     this.queuedBytes += bytes.length;
+  }
+
+  /** Adds bytes that are let go when the kernel has them. */
+  pushLent(lent: LentBytes): void {
+    this.push(lent.bytes);
+    this.retire(() => lent.release(), this.handedBytes + this.queuedBytes);
+  }
+
+  private retire(release: () => void, untilBytes: number): void {
+    this.retired.push({ release, untilBytes });
   }
 
   flush(): void {
@@ -148,7 +175,7 @@ export class ReplyWriter {
     this.sinkBytes = this.sink.writableLength;
     for (let oldest = this.retired[0]; oldest !== undefined; oldest = this.retired[0]) {
       if (oldest.untilBytes > this.takenBytes) return;
-      this.pool.give(oldest.batch);
+      oldest.release();
       this.retired.shift();
     }
     const unused = this.start === this.end && this.queue.length === 0 && this.sinkBytes === 0;
