@@ -6,7 +6,7 @@
 import { createS3Store, type S3Store } from '../src/store/s3-store.ts';
 import { Daemon, createVolume, s3Store } from '../test/support/daemon.ts';
 import { startRgw, type Rgw } from '../test/support/rgw.ts';
-import { TemporaryDirectory } from '../test/support/programs.ts';
+import { run, TemporaryDirectory } from '../test/support/programs.ts';
 import { type Load, type Measurement, measure, type Target } from './measure.ts';
 import { daemonFlags, ours, s3backer } from './peers.ts';
 import type { Sample, Sheet, Unit } from './report.ts';
@@ -233,8 +233,11 @@ class StoreBench {
     const bytes = 'bytes' in load.limit ? load.limit.bytes : 0;
     let started = 0;
     let measured: Measurement | undefined;
-    const before = await this.#rgw.traffic();
+    // What it takes to open the disk, the store's first probing too, is not counted as writing.
+    let before = await this.#rgw.traffic();
     await disk.open(async (target) => {
+      if ('uri' in target) await run('nbdinfo', ['--size', target.uri]);
+      before = await this.#rgw.traffic();
       started = performance.now();
       const spread = 'file' in target ? { depth: 1, jobs: 8, limit: { bytes: bytes / 8 } } : {};
       measured = await measure(target, { ...load, ...(load.kind === 'randwrite' ? spread : {}) });
