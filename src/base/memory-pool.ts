@@ -29,6 +29,7 @@ export class MemoryPool {
   }
 }
 
-function unfilled(lengthBytes: number): Uint8Array {
+/** Memory with whatever it held: for bytes that are all written before they are read. */
+export function unfilled(lengthBytes: number): Uint8Array {
   return new Uint8Array(Buffer.allocUnsafeSlow(lengthBytes).buffer);
 }

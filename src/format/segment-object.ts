@@ -156,10 +156,15 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader {
   return header;
 }
 
-/** Refuses an object that is whole but another's. */
-export function requireSegment(header: SegmentHeader, volumeId: string, at: LogPosition): void {
+/** The header of a segment's object; refuses one that is whole but another's. */
+export function headerOfSegment(
+  object: Uint8Array,
+  volumeId: string,
+  at: LogPosition,
+): SegmentHeader {
+  const header = decodeSegmentHeader(object);
   if (header.volumeId === volumeId && header.segment === at.segment && header.epoch === at.epoch) {
-    return;
+    return header;
   }
   throw corrupt(
     `the object of segment ${at.segment} epoch ${at.epoch} holds segment ${header.segment} epoch ${header.epoch} of volume ${header.volumeId}`,

@@ -180,20 +180,22 @@ describe('the server of metrics', () => {
   });
 
   it('answers at three paths, and nothing else', async () => {
-    let current = status;
-    const server = await serveMetrics({ host: '127.0.0.1', port: 0 }, () => current);
+    let current = (): DaemonStatus => status;
+    const server = await serveMetrics({ host: '127.0.0.1', port: 0 }, () => current());
     try {
       expect((await get(server.address.port, '/metrics')).body).toBe(renderMetrics(status));
       expect(await get(server.address.port, '/healthz')).toEqual({ code: 200, body: 'ok\n' });
       expect(await get(server.address.port, '/readyz')).toEqual({ code: 200, body: 'ok\n' });
-      current = { ...status, stopping: true };
+      current = () => ({ ...status, stopping: true });
       expect(await get(server.address.port, '/readyz')).toEqual({
         code: 503,
         body: 'The daemon is stopping.\n',
       });
       expect((await get(server.address.port, '/')).code).toBe(404);
       expect((await get(server.address.port, '/metrics', 'POST')).code).toBe(405);
-      current = undefined as unknown as DaemonStatus;
+      current = () => {
+        throw new Error('the status cannot be told');
+      };
       expect((await get(server.address.port, '/metrics')).code).toBe(500);
       await expect(
         serveMetrics({ host: '127.0.0.1', port: server.address.port }, () => status),

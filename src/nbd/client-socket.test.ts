@@ -4,16 +4,21 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { type ClientSocket, pooledClient } from './client-socket.ts';
+import type { MemoryPool } from '../base/memory-pool.ts';
+import {
+  type ClientSocket,
+  createReceivePool,
+  pooledClient,
+  receiveBytes,
+} from './client-socket.ts';
 import type { LentBytes } from '../base/lent-bytes.ts';
-import { ReceivePool, receiveBytes } from './receive-pool.ts';
 
 let directory: string;
 let server: ReturnType<typeof createServer>;
 let sender: Socket;
 let client: ClientSocket;
 let chunks: LentBytes[];
-let pool: ReceivePool;
+let pool: MemoryPool;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'client-socket-'));
@@ -23,7 +28,7 @@ beforeEach(async () => {
   sender = connect(path);
   const [accepted] = (await once(server, 'connection')) as [Socket];
   chunks = [];
-  pool = new ReceivePool();
+  pool = createReceivePool();
   client = pooledClient(accepted, pool);
   client.receive = (chunk) => chunks.push(chunk);
 });
@@ -90,6 +95,7 @@ test('closing gives the memory back', async () => {
   client.stream.destroy();
   await closed;
   chunk?.release();
-  const given = new Set([pool.take('little').buffer, pool.take('little').buffer]);
+  const take = (): ArrayBufferLike => pool.take(receiveBytes.little).bytes.buffer;
+  const given = new Set([take(), take()]);
   expect(given.has(chunk?.bytes.buffer as ArrayBufferLike)).toBe(true);
 });

@@ -1,7 +1,18 @@
 import { Socket, type SocketConstructorOpts } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { LentBytes } from '../base/lent-bytes.ts';
-import { type ReceivePool, type ReceiveSize, receiveBytes } from './receive-pool.ts';
+import { MemoryPool } from '../base/memory-pool.ts';
+
+/** What an idle connection receives into, and what one does that sends much. */
+export const receiveBytes = { little: 16 * 1024, much: 256 * 1024 } as const;
+
+/** Memory to receive into that no connection is using. */
+export function createReceivePool(): MemoryPool {
+  return new MemoryPool([
+    { bytes: receiveBytes.little, kept: 16 },
+    { bytes: receiveBytes.much, kept: 16 },
+  ]);
+}
 
 /** A client's socket, and who takes what comes from it. */
 export interface ClientSocket {
@@ -24,7 +35,7 @@ export function streamClient(stream: Duplex): ClientSocket {
  * accepted one's handle. Where Node should no longer allow that, the accepted one is used as it is.
  * The server must have been made with `pauseOnConnect`.
  */
-export function pooledClient(accepted: Socket, pool: ReceivePool): ClientSocket {
+export function pooledClient(accepted: Socket, pool: MemoryPool): ClientSocket {
   const handle = takeHandle(accepted);
   if (handle === undefined) return streamClient(accepted);
   const memory = new ReceiveMemory(pool);
@@ -49,41 +60,30 @@ export function pooledClient(accepted: Socket, pool: ReceivePool): ClientSocket 
 
 /** What one socket receives into: little while little comes, more as soon as that was filled. */
 class ReceiveMemory {
-  private readonly pool: ReceivePool;
-  private current: Uint8Array | undefined;
-  private size: ReceiveSize = 'little';
-  private closed = false;
+  private readonly pool: MemoryPool;
+  private current: LentBytes | undefined;
+  private bytes: number = receiveBytes.little;
 
-  constructor(pool: ReceivePool) {
+  constructor(pool: MemoryPool) {
     this.pool = pool;
   }
 
   /** Called by Node before the first read and after each. */
   next(): Uint8Array {
-    if (this.current?.byteLength !== receiveBytes[this.size]) {
-      this.giveBack();
-      this.current = this.pool.take(this.size);
-    }
-    return this.current;
+    // What was let go at once is what the pool gives again.
+    this.current ??= this.pool.take(this.bytes);
+    return this.current.bytes;
   }
 
   received(count: number): LentBytes {
-    const used = this.current as Uint8Array;
+    const memory = this.current as LentBytes;
     this.current = undefined;
-    this.size = count < receiveBytes.little ? 'little' : 'much';
-    return new LentBytes(used.subarray(0, count), () => {
-      if (this.current === undefined && !this.closed) this.current = used;
-      else this.pool.give(used);
-    });
+    this.bytes = count < receiveBytes.little ? receiveBytes.little : receiveBytes.much;
+    return new LentBytes(memory.bytes.subarray(0, count), () => memory.release());
   }
 
   close(): void {
-    this.closed = true;
-    this.giveBack();
-  }
-
-  private giveBack(): void {
-    if (this.current !== undefined) this.pool.give(this.current);
+    this.current?.release();
     this.current = undefined;
   }
 }

@@ -1,5 +1,5 @@
 import type { LentBytes } from '../base/lent-bytes.ts';
-import { MemoryPool } from '../base/memory-pool.ts';
+import { MemoryPool, unfilled } from '../base/memory-pool.ts';
 import { viewOf } from './wire.ts';
 
 /** The part of a socket that replies go to. */
@@ -41,7 +41,7 @@ export class BatchPool {
   take(): Batch {
     const batch = this.free.pop();
     if (batch !== undefined) return batch;
-    const bytes = Buffer.allocUnsafeSlow(batchBytes);
+    const bytes = unfilled(batchBytes);
     return { bytes, view: viewOf(bytes) };
   }
 

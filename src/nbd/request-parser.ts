@@ -1,4 +1,5 @@
 import { assert } from '../base/assert.ts';
+import { unfilled } from '../base/memory-pool.ts';
 import { ByteIntake } from './byte-intake.ts';
 import { decodeRequest, Request, requestHeader, viewOf } from './wire.ts';
 
@@ -146,9 +147,7 @@ export class RequestParser {
 
   private gatherBuffer(count: number): Uint8Array {
     let buffer = this.spare;
-    if (buffer === undefined || buffer.length < count) {
-      buffer = new Uint8Array(Buffer.allocUnsafeSlow(count).buffer);
-    }
+    if (buffer === undefined || buffer.length < count) buffer = unfilled(count);
     this.spare = undefined;
     this.gathered = buffer;
     return buffer.subarray(0, count);

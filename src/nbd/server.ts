@@ -3,11 +3,10 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { Connection } from './connection.ts';
-import { pooledClient } from './client-socket.ts';
+import { createReceivePool, pooledClient } from './client-socket.ts';
 import type { ExportCatalog } from './export-catalog.ts';
 import type { TlsPolicy } from './handshake.ts';
 import { type NbdLimits, nbdLimits } from './limits.ts';
-import { ReceivePool } from './receive-pool.ts';
 import { BatchPool } from './reply-writer.ts';
 import type { SessionCounters } from './transmission.ts';
 
@@ -64,7 +63,7 @@ class ListeningServer implements NbdServer {
   private readonly limits: NbdLimits;
   private readonly budget: ByteBudget;
   private readonly pool = new BatchPool();
-  private readonly receivePool = new ReceivePool();
+  private readonly receivePool = createReceivePool();
   private readonly servers = new Set<Server>();
   /** Those with an open socket. */
   private readonly open = new Set<Connection>();

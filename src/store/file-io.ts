@@ -1,6 +1,7 @@
 import { type FileHandle, mkdir, open, rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { StorageError } from '../base/errors.ts';
+import { unfilled } from '../base/memory-pool.ts';
 
 /** Files hold data of volumes: nobody but their owner reads them. */
 const fileMode = 0o600;
@@ -75,16 +76,12 @@ export function writeNewFile(path: string, parts: readonly Uint8Array[]): Promis
   });
 }
 
-function allocateUnfilled(lengthBytes: number): Uint8Array {
-  return new Uint8Array(Buffer.allocUnsafeSlow(lengthBytes).buffer);
-}
-
 /** `lengthBytes` of the file from `offset`; fewer only when the file ends there. */
 export async function readBytes(
   file: FileHandle,
   offset: number,
   lengthBytes: number,
-  allocate: (lengthBytes: number) => Uint8Array = allocateUnfilled,
+  allocate: (lengthBytes: number) => Uint8Array = unfilled,
 ): Promise<Uint8Array> {
   const bytes = allocate(lengthBytes);
   let filled = 0;

@@ -7,20 +7,15 @@ import { type LogPosition, segmentKey } from '../format/names.ts';
 import {
   decodeFrame,
   decodeFrameTable,
-  decodeSegmentHeader,
   type FrameTable,
   frameSeed,
   frameTableReachBytes,
+  headerOfSegment,
   maximumObjectBytes,
-  requireSegment,
   type SegmentHeader,
 } from '../format/segment-object.ts';
-import { readEntryTable } from './segment-tables.ts';
-
-/** Bytes from the start of a segment object that hold its tables in almost every case. */
-const tablesReachBytes = 64 * 1024;
-/** Frames unpacked before others get their turn: about 1 ms. */
-const unpackBatch = 16;
+import { unpackBatch } from './frame-reader.ts';
+import { readEntryTable, tablesReachBytes } from './segment-tables.ts';
 
 /** What was found of one segment. */
 export interface SegmentCondition {
@@ -63,8 +58,7 @@ export async function checkSegment(
     const reach = readsData ? maximumObjectBytes : tablesReachBytes;
     const start = await check.store.getStart(key, reach);
     condition.readBytes = start.bytes.byteLength;
-    const header = decodeSegmentHeader(start.bytes);
-    requireSegment(header, check.volumeId, at);
+    const header = headerOfSegment(start.bytes, check.volumeId, at);
     await attempt(condition, () => checkEntries(check, key, header, start, condition));
     await attempt(condition, () => checkFrames(check, at, header, start, condition, readsData));
   });

@@ -1,4 +1,5 @@
 import type { LentBytes } from '../base/lent-bytes.ts';
+import type { MemoryPool } from '../base/memory-pool.ts';
 import type { LocalDisk, LocalFile } from '../base/local-disk.ts';
 import { frameBytes } from '../format/geometry.ts';
 
@@ -37,18 +38,30 @@ export class DiskCache {
     return this.slotOf.has(frame);
   }
 
-  /** Fills `into`, the length of what was stored, with a frame; false when it is not to be had. */
-  async read(frame: number, into: Uint8Array): Promise<boolean> {
+  /** The stored bytes of a frame, in `memory`, or `undefined`. They are unverified. */
+  async read(
+    frame: number,
+    storedBytes: number,
+    memory: MemoryPool,
+  ): Promise<LentBytes | undefined> {
     const slot = this.slotOf.get(frame);
-    if (slot === undefined) return false;
-    try {
-      await this.file.read(into, slot * frameBytes);
-    } catch {
-      return false;
+    if (slot === undefined) {
+      this.misses += 1;
+      return undefined;
     }
-    if (this.slotOf.get(frame) !== slot) return false;
+    const stored = memory.take(storedBytes);
+    try {
+      await this.file.read(stored.bytes, slot * frameBytes);
+    } catch {
+      this.forget(frame);
+      return undefined;
+    }
+    if (this.slotOf.get(frame) !== slot) {
+      stored.release();
+      return undefined;
+    }
     this.hits += 1;
-    return true;
+    return stored;
   }
 
   /**

@@ -31,7 +31,7 @@ export class ObjectMemory {
   }
 }
 
-/** Does the work in place: for tests, the simulator, and inside a worker thread. */
+/** Does the work in place: for tests and the simulator. */
 export function inlineWorkers(disk: LocalDisk): EngineWorkers {
   const packer = new Packer(disk);
   const memory = new ObjectMemory();

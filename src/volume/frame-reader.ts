@@ -9,13 +9,12 @@ import { type LogPosition, segmentKey } from '../format/names.ts';
 import {
   decodeFrame,
   decodeFrameTable,
-  decodeSegmentHeader,
   type FrameTable,
   frameSeed,
   frameTableReachBytes,
+  headerOfSegment,
   maximumObjectBytes,
   plainFrameBytes,
-  requireSegment,
 } from '../format/segment-object.ts';
 import type { DiskCache } from './disk-cache.ts';
 import { FetchMemory } from './fetch-memory.ts';
@@ -25,7 +24,7 @@ import type { SegmentBuffer } from './segment-buffer.ts';
 /** Frame tables kept in RAM; 2 KiB each. */
 const maximumTables = 4096;
 /** Frames unpacked before others get their turn: about 1 ms. */
-const unpackBatch = 16;
+export const unpackBatch = 16;
 
 export interface FrameSources {
   readonly store: ObjectStore;
@@ -131,18 +130,13 @@ export class FrameReader {
     const { diskCache } = this.sources;
     const frame = run.first + index;
     const number = at.segment * segmentFrames + frame;
-    if (diskCache === undefined) return false;
-    if (!diskCache.has(number)) {
-      diskCache.misses += 1;
-      return false;
-    }
-    const memory = this.memory.take(table.storedBytes[frame] ?? 0);
-    const isThere = await diskCache.read(number, memory.bytes);
-    const plain = isThere ? this.unpack(at, table, frame, memory.bytes) : undefined;
+    const stored = await diskCache?.read(number, table.storedBytes[frame] ?? 0, this.memory);
+    if (stored === undefined) return false;
+    const plain = this.unpack(at, table, frame, stored.bytes);
     if (plain instanceof Uint8Array) run.deliver(index, plain);
     // What the local disk has changed is fetched again: the object is the truth.
-    else diskCache.forget(number);
-    memory.release();
+    else diskCache?.forget(number);
+    stored.release();
     return plain instanceof Uint8Array;
   }
 
@@ -258,8 +252,7 @@ export class FrameReader {
 
   /** The table from the start of an object, which it must be and be whole. */
   private readTable(at: LogPosition, start: ObjectStart): FrameTable {
-    const header = decodeSegmentHeader(start.bytes);
-    requireSegment(header, this.sources.volumeId, at);
+    const header = headerOfSegment(start.bytes, this.sources.volumeId, at);
     if (header.objectBytes !== start.objectBytes) {
       const found = `${start.objectBytes} bytes of ${header.objectBytes}`;
       throw new StorageError('corrupt', `it has ${found}`);

@@ -46,7 +46,6 @@ export class Journal {
   private readonly journaledWaiters: (() => void)[] = [];
   /** How long the disk took for each sync, and for each batch that was written durably. */
   readonly syncTimes = new DurationHistogram();
-  syncCount = 0;
 
   constructor(
     clock: Clock,
@@ -221,7 +220,6 @@ export class Journal {
       this.syncTimes.add(this.clock.monotonicMs() - startMs);
       segment.syncedEntries = batch.entryCount;
       this.marks.synced(segment);
-      this.syncCount += 1;
     }
     if (segment.sealed && segment.isJournaled) this.journaled(segment);
   }
@@ -254,7 +252,6 @@ export class Journal {
     await Promise.all(unsynced.map((segment) => segment.file.file.sync()));
     if (unsynced.length > 0) {
       this.syncTimes.add(this.clock.monotonicMs() - startMs);
-      this.syncCount += 1;
     }
     unsynced.forEach((segment, at) => {
       segment.syncedEntries = Math.max(segment.syncedEntries, reached[at] ?? 0);

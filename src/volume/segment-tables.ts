@@ -3,15 +3,14 @@ import { decodeEntries } from '../format/entry.ts';
 import { type LogPosition, segmentKey } from '../format/names.ts';
 import {
   decodeEntryTable,
-  decodeSegmentHeader,
   entryTableRange,
-  requireSegment,
+  headerOfSegment,
   type SegmentHeader,
 } from '../format/segment-object.ts';
 import { aboutObject } from './frame-reader.ts';
 
 /** Bytes from the start of a segment object that hold its tables in almost every case. */
-const tablesReachBytes = 64 * 1024;
+export const tablesReachBytes = 64 * 1024;
 
 /** What a segment object says of its data. */
 export interface SegmentTables {
@@ -29,8 +28,7 @@ export async function readSegmentTables(
   const key = segmentKey(volumeId, at);
   try {
     const start = await store.getStart(key, tablesReachBytes);
-    const header = decodeSegmentHeader(start.bytes);
-    requireSegment(header, volumeId, at);
+    const header = headerOfSegment(start.bytes, volumeId, at);
     return { header, entries: await readEntryTable(store, key, header, start) };
   } catch (error) {
     throw aboutObject(error, key);

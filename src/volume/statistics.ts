@@ -73,6 +73,7 @@ export function statisticsOf(
 ): VolumeStatistics {
   const { ownership, segments, files, uploader, diskCache } = parts;
   const oldestMs = segments.oldestDirtyMs;
+  const syncTimes = segments.journal.syncTimes.read();
   const { waiting, underWay } = uploader.backlog;
   return {
     epoch: ownership.epoch,
@@ -94,8 +95,8 @@ export function statisticsOf(
     uploadedSegments: uploader.uploadedSegments,
     uploadedBytes: uploader.uploadedBytes,
     checkpoints: parts.checkpointer.checkpointCount,
-    syncs: segments.journal.syncCount,
-    syncTimes: segments.journal.syncTimes.read(),
+    syncs: syncTimes.counts.reduce((sum, count) => sum + count, 0),
+    syncTimes,
     writtenBytes: segments.writtenBytes,
     leaseRemainingMs: ownership.lease.remainingMs,
     leaseMs: parts.settings.leaseMs,
