@@ -13,7 +13,7 @@ import {
   writeUint64,
 } from './binary.ts';
 import { codecNumber, codecOf, compress, decompress } from './compression.ts';
-import type { LogPosition } from './names.ts';
+import type { CheckpointPosition } from './names.ts';
 
 /**
  * A checkpoint object is the page table of the map as of the end of one segment: for each map page
@@ -32,7 +32,8 @@ export const checkpointHeaderOffset = {
   reserved1: 49, // 3 bytes, zero
   tableChecksum: 52, // u32, of the stored bytes
   placementBytes: 56, // u64, zero: no segment has been moved
-  reserved2: 64, // 28 bytes, zero
+  variant: 64, // u32
+  reserved2: 68, // 24 bytes, zero
   checksum: 92, // u32, of bytes 0 to 91
 } as const;
 
@@ -71,7 +72,7 @@ export interface PageReference {
 
 export function encodeCheckpoint(
   volumeId: string,
-  at: LogPosition,
+  at: CheckpointPosition,
   pages: readonly PageReference[],
 ): Uint8Array {
   const plain = new Uint8Array(pages.length * pageRowBytes);
@@ -92,6 +93,7 @@ export function encodeCheckpoint(
   writeUint64(view, field.tableBytes, packed.bytes.byteLength);
   view.setUint8(field.tableCodec, codecNumber[packed.codec]);
   view.setUint32(field.tableChecksum, checksum(packed.bytes), true);
+  view.setUint32(field.variant, at.variant, true);
   endHeader(bytes, shape);
   bytes.set(packed.bytes, checkpointHeaderBytes);
   return bytes;
@@ -100,20 +102,22 @@ export function encodeCheckpoint(
 export function decodeCheckpoint(
   bytes: Uint8Array,
   volumeId: string,
-  at: LogPosition,
+  at: CheckpointPosition,
 ): PageReference[] {
   const field = checkpointHeaderOffset;
   requireHeader(bytes, shape);
   const view = viewOf(bytes);
   requireZero(bytes, field.reserved1, field.tableChecksum, 'checkpoint header');
-  requireZero(bytes, field.placementBytes, field.checksum, 'checkpoint header');
+  requireZero(bytes, field.placementBytes, field.variant, 'checkpoint header');
+  requireZero(bytes, field.reserved2, field.checksum, 'checkpoint header');
   const owner = bytesToHex(bytes.subarray(field.volumeId, field.volumeId + 16));
   const segment = view.getUint32(field.segment, true);
   const epoch = view.getUint32(field.epoch, true);
-  if (owner !== volumeId || segment !== at.segment || epoch !== at.epoch) {
-    throw corrupt(
-      `checkpoint of segment ${segment} epoch ${epoch} of volume ${owner} in a wrong place`,
-    );
+  const variant = view.getUint32(field.variant, true);
+  const isHere = segment === at.segment && epoch === at.epoch && variant === at.variant;
+  if (owner !== volumeId || !isHere) {
+    const found = `segment ${segment} epoch ${epoch} variant ${variant} of volume ${owner}`;
+    throw corrupt(`checkpoint of ${found} in a wrong place`);
   }
   const stored = bytes.subarray(checkpointHeaderBytes);
   if (stored.byteLength !== readUint64(view, field.tableBytes))

@@ -1,8 +1,16 @@
 import { corrupt } from './binary.ts';
-import type { StorageError } from '../base/errors.ts';
 import type { Codec } from './compression.ts';
 import { blockBytes, maximumVolumeBytes } from './geometry.ts';
-import type { LogPosition } from './names.ts';
+import { Fields, parseJson } from './json-fields.ts';
+import { type Ancestor, decodeAncestor } from './lineage.ts';
+import type { CheckpointPosition } from './names.ts';
+import {
+  decodeCheckpointPosition,
+  decodeSnapshot,
+  encodablePosition,
+  encodableSnapshot,
+  type Snapshot,
+} from './snapshot.ts';
 
 /** When an acknowledged FLUSH survives: the local disk has it, or the store has it. */
 export type Durability = 'local' | 'store';
@@ -39,7 +47,11 @@ export interface Manifest {
   readonly tenures: readonly Tenure[];
   readonly writer: Writer | undefined;
   /** The segment up to which the map is in the checkpoint of this position; none at first. */
-  readonly head: LogPosition | undefined;
+  readonly head: CheckpointPosition | undefined;
+  /** Whose the segments before this volume's own are, the oldest first; none unless it is a clone. */
+  readonly ancestors: readonly Ancestor[];
+  /** In the order in which they were made. */
+  readonly snapshots: readonly Snapshot[];
   /** Random at every swap: tells one's own swap whose answer was lost from another's. */
   readonly nonce: string;
 }
@@ -63,9 +75,9 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
     closedThrough: manifest.closedThrough,
     tenures: manifest.tenures,
     writer: manifest.writer ?? null,
-    head: manifest.head ?? null,
-    ancestors: [],
-    snapshots: [],
+    head: encodablePosition(manifest.head),
+    ancestors: manifest.ancestors,
+    snapshots: manifest.snapshots.map(encodableSnapshot),
     nonce: manifest.nonce,
   };
   return new TextEncoder().encode(`${JSON.stringify(document, null, 2)}\n`);
@@ -77,9 +89,6 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
   const found = fields.count('version');
   if (found !== version)
     throw corrupt(`manifest of version ${found}, this program knows ${version}`);
-  if (fields.list('ancestors').length + fields.list('snapshots').length > 0) {
-    throw corrupt('the manifest has ancestors or snapshots, which this program does not know');
-  }
   const manifest: Manifest = {
     id: fields.matching('id', /^[0-9a-f]{32}$/),
     name: fields.text('name'),
@@ -91,7 +100,9 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
     closedThrough: fields.count('closedThrough'),
     tenures: fields.list('tenures').map(decodeTenure),
     writer: fields.optional('writer', decodeWriter),
-    head: fields.optional('head', decodePosition),
+    head: fields.optional('head', decodeCheckpointPosition),
+    ancestors: fields.list('ancestors').map(decodeAncestor),
+    snapshots: fields.list('snapshots').map(decodeSnapshot),
     nonce: fields.text('nonce'),
   };
   requirePlausible(manifest);
@@ -111,6 +122,14 @@ function requirePlausible(manifest: Manifest): void {
     if (!rises || tenure.epoch > manifest.closedThrough)
       throw corrupt('manifest with tenures out of order');
   });
+  manifest.ancestors.forEach(({ lastSegment }, at) => {
+    if (lastSegment < (manifest.ancestors[at - 1]?.lastSegment ?? 0))
+      throw corrupt('manifest with ancestors out of order');
+  });
+  const names = new Set(manifest.snapshots.map(({ name }) => name));
+  const ids = new Set(manifest.snapshots.map(({ id }) => id));
+  if (Math.min(names.size, ids.size) < manifest.snapshots.length)
+    throw corrupt('manifest with two snapshots of one name or id');
 }
 
 function decodeTenure(value: unknown): Tenure {
@@ -126,11 +145,6 @@ function decodeWriter(value: unknown): Writer {
     lease: fields.count('lease'),
     leaseMs: fields.count('leaseMs', leaseMsBefore),
   };
-}
-
-function decodePosition(value: unknown): LogPosition {
-  const fields = new Fields(value, 'position');
-  return { segment: fields.count('segment'), epoch: fields.count('epoch') };
 }
 
 /** The last segment of all closed tenures; 0 when nothing was written. */
@@ -157,75 +171,4 @@ export function encodeNameRecord(volumeId: string): Uint8Array {
 
 export function decodeNameRecord(bytes: Uint8Array): string {
   return new Fields(parseJson(bytes, 'name'), 'name').matching('id', /^[0-9a-f]{32}$/);
-}
-
-export function parseJson(bytes: Uint8Array, what: string): unknown {
-  try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as unknown;
-  } catch {
-    throw corrupt(`${what} that is not JSON`);
-  }
-}
-
-/** Reads fields of a JSON object, each required to be what the format says. */
-export class Fields {
-  private readonly object: Readonly<Record<string, unknown>>;
-  private readonly what: string;
-
-  constructor(value: unknown, what: string) {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw corrupt(`${what} that is not a JSON object`);
-    }
-    this.object = value as Record<string, unknown>;
-    this.what = what;
-  }
-
-  text(key: string): string {
-    const value = this.object[key];
-    if (typeof value !== 'string') throw this.wrong(key, 'text');
-    return value;
-  }
-
-  matching(key: string, pattern: RegExp): string {
-    const value = this.text(key);
-    if (!pattern.test(value)) throw this.wrong(key, `text like ${pattern.source}`);
-    return value;
-  }
-
-  oneOf<T extends string>(key: string, values: readonly T[]): T {
-    const value = this.text(key);
-    const known = values.find((candidate) => candidate === value);
-    if (known === undefined) throw this.wrong(key, `one of ${values.join(', ')}`);
-    return known;
-  }
-
-  count(key: string, absent?: number): number {
-    const value = this.object[key] ?? absent;
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) {
-      throw this.wrong(key, 'a whole number');
-    }
-    return value;
-  }
-
-  flag(key: string): boolean {
-    const value = this.object[key];
-    if (typeof value !== 'boolean') throw this.wrong(key, 'true or false');
-    return value;
-  }
-
-  list(key: string): readonly unknown[] {
-    const value = this.object[key];
-    if (!Array.isArray(value)) throw this.wrong(key, 'a list');
-    return value;
-  }
-
-  optional<T>(key: string, decode: (value: unknown) => T): T | undefined {
-    const value = this.object[key];
-    if (value === undefined) throw this.wrong(key, 'a value or null');
-    return value === null ? undefined : decode(value);
-  }
-
-  private wrong(key: string, expected: string): StorageError {
-    return corrupt(`${this.what}: "${key}" is not ${expected}`);
-  }
 }

@@ -15,6 +15,19 @@ export interface LogPosition {
   readonly epoch: number;
 }
 
+/** Which checkpoint; two of one segment and epoch differ in their variant. */
+export interface CheckpointPosition extends LogPosition {
+  /**
+   * 0: the fold of the log up to the end of the segment. Others were made of another checkpoint, as
+   * for a rollback: the how-manieth of its epoch it is, from 1, up to `maximumVariant`.
+   */
+  readonly variant: number;
+}
+
+export const maximumVariant = 0xffff;
+/** A checkpoint writes fewer objects with pages than this. */
+const partsPerVariant = 0x1_0000;
+
 export function nameKey(name: string): string {
   return `${namesPrefix}${name}`;
 }
@@ -40,11 +53,17 @@ export function afterSegmentKey(volumeId: string, segment: number): string {
   return `${segmentsPrefix(volumeId)}${hex8(segment)}-g`;
 }
 
-export function checkpointKey(volumeId: string, at: LogPosition): string {
-  return `${volumePrefix(volumeId)}checkpoints/${hex8(at.segment)}-${hex8(at.epoch)}`;
+export function checkpointKey(volumeId: string, at: CheckpointPosition): string {
+  const variant = at.variant === 0 ? '' : `-${hex8(at.variant)}`;
+  return `${volumePrefix(volumeId)}checkpoints/${hex8(at.segment)}-${hex8(at.epoch)}${variant}`;
 }
 
-/** One of the objects with map pages that the checkpoint `at` wrote; `part` counts from 0. */
+/** The first part of the objects with map pages that a checkpoint writes. */
+export function firstPartOf(at: CheckpointPosition): number {
+  return at.variant * partsPerVariant;
+}
+
+/** One of the objects with map pages that a checkpoint wrote; `part` counts from its first one. */
 export function pagesKey(volumeId: string, at: LogPosition, part: number): string {
   return `${volumePrefix(volumeId)}pages/${hex8(at.segment)}-${hex8(at.epoch)}-${hex8(part)}`;
 }
@@ -59,7 +78,8 @@ export function parseSegmentKey(volumeId: string, key: string): LogPosition {
 /** What a key under a volume's prefix names. */
 export type VolumeKey =
   | { readonly kind: 'manifest' }
-  | { readonly kind: 'segment' | 'checkpoint'; readonly at: LogPosition }
+  | { readonly kind: 'segment'; readonly at: LogPosition }
+  | { readonly kind: 'checkpoint'; readonly at: CheckpointPosition }
   | { readonly kind: 'pages'; readonly at: LogPosition; readonly part: number };
 
 /** What `key` names of the volume, or `undefined` when nothing of ours is called so. */
@@ -69,22 +89,24 @@ export function parseVolumeKey(volumeId: string, key: string): VolumeKey | undef
   const pattern = /^(segments|checkpoints|pages)\/([0-9a-f]{8})-([0-9a-f]{8})(?:-([0-9a-f]{8}))?$/;
   const match = key.startsWith(prefix) ? pattern.exec(key.slice(prefix.length)) : null;
   if (match === null) return undefined;
-  const [, kind = '', segment = '', epoch = '', part] = match;
+  const [, kind = '', segment = '', epoch = '', third] = match;
   const at = { segment: Number.parseInt(segment, 16), epoch: Number.parseInt(epoch, 16) };
-  if (kind === 'pages') {
-    return part === undefined ? undefined : { kind, at, part: Number.parseInt(part, 16) };
-  }
-  if (part !== undefined) return undefined;
-  return { kind: kind === 'segments' ? 'segment' : 'checkpoint', at };
+  const number = third === undefined ? undefined : Number.parseInt(third, 16);
+  if (kind === 'pages') return number === undefined ? undefined : { kind, at, part: number };
+  if (kind === 'segments') return number === undefined ? { kind: 'segment', at } : undefined;
+  // Variant 0 has no third number: one checkpoint has one key.
+  return number === 0 ? undefined : { kind: 'checkpoint', at: { ...at, variant: number ?? 0 } };
 }
 
 function hex8(value: number): string {
   return value.toString(16).padStart(8, '0');
 }
 
-/** Volume names: 1 to 64 of `A-Z a-z 0-9 . _ -`, beginning with a letter or digit. */
+/** Names of volumes and snapshots: 1 to 64 of `A-Z a-z 0-9 . _ -`, first a letter or digit. */
+export const volumeNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+
 export function requireVolumeName(name: string): string {
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name)) {
+  if (!volumeNamePattern.test(name)) {
     throw new StorageError(
       'usage',
       `"${name}" cannot name a volume: use 1 to 64 letters, digits, ".", "_" or "-", beginning with a letter or digit`,

@@ -1,13 +1,8 @@
 import { StorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import { listAll, type ObjectStore } from '../base/object-store.ts';
-import {
-  epochOfSegment,
-  Fields,
-  lastClosedSegment,
-  type Manifest,
-  parseJson,
-} from '../format/manifest.ts';
+import { Fields, parseJson } from '../format/json-fields.ts';
+import { epochOfSegment, lastClosedSegment, type Manifest } from '../format/manifest.ts';
 import {
   afterSegmentKey,
   type LogPosition,

@@ -61,6 +61,8 @@ export async function createVolume(
     tenures: [],
     writer: undefined,
     head: undefined,
+    ancestors: [],
+    snapshots: [],
     nonce: bytesToHex(context.random.bytes(16)),
   };
   if ((await store.load(nameKey(name))) !== undefined) throw nameTaken(store, name);

@@ -109,7 +109,7 @@ class Check {
   private async loadTable(): Promise<PageTable | undefined> {
     const { id, head } = this.manifest;
     try {
-      return await PageTable.load(this.store, id, head);
+      return await PageTable.load(this.store, this.manifest, head);
     } catch (error) {
       if (!isStorageError(error, 'corrupt') || head === undefined) throw error;
       const isMissing = isStorageError(error.cause, 'not-found');
@@ -124,9 +124,7 @@ class Check {
 
   private async takeInventory(table: PageTable | undefined): Promise<void> {
     const { id } = this.manifest;
-    const referenced = new Set(
-      table?.references().map((page) => pagesKey(id, page, page.part)) ?? [],
-    );
+    const referenced = new Set(table?.references().map((page) => table.keyOf(page)));
     const isReferenced = (at: LogPosition, part: number): boolean =>
       referenced.has(pagesKey(id, at, part));
     this.inventory = new Inventory(this.manifest, isReferenced);

@@ -3,7 +3,7 @@ import type { StorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import { encodeCheckpoint, type PageReference } from '../format/checkpoint-object.ts';
 import { segmentDataBytes } from '../format/geometry.ts';
-import { checkpointKey, type LogPosition, pagesKey } from '../format/names.ts';
+import { type CheckpointPosition, checkpointKey, pagesKey } from '../format/names.ts';
 import type { EngineWorkers } from './engine-workers.ts';
 import {
   type FoldedPage,
@@ -121,7 +121,8 @@ export class Checkpointer {
   private async fold(): Promise<void> {
     const segments = [...this.tail];
     const last = segments.at(-1) as SegmentEntries;
-    const at: LogPosition = { segment: last.segment, epoch: this.context.ownership.epoch };
+    const { epoch } = this.context.ownership;
+    const at: CheckpointPosition = { segment: last.segment, epoch, variant: 0 };
     const grouping = new PageGrouping(() => this.table.indices());
     for (const segment of segments) {
       grouping.add(segment);
@@ -151,7 +152,7 @@ export class Checkpointer {
 
   /** Folds the pages batch by batch and stores them; returns where each is now. */
   private async storePages(
-    at: LogPosition,
+    at: CheckpointPosition,
     pages: ReadonlyMap<number, PageAssignments>,
   ): Promise<Map<number, PageReference | undefined>> {
     const writer = new PagesWriter(at, (part, bytes) =>

@@ -4,7 +4,7 @@ import { isStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { nowhere } from '../format/map-page.ts';
-import type { LogPosition } from '../format/names.ts';
+import type { CheckpointPosition } from '../format/names.ts';
 import { FoldWindow } from './check-fold.ts';
 import type { Unreadable } from './check-report.ts';
 import { inOrder } from './concurrency.ts';
@@ -24,7 +24,7 @@ export interface MapRepairContext {
   /** Under which epoch a segment was stored. */
   readonly epochOf: (segment: number) => number;
   /** Older checkpoints, the newest first. */
-  readonly olderCheckpoints: readonly LogPosition[];
+  readonly olderCheckpoints: readonly CheckpointPosition[];
 }
 
 /**
@@ -45,16 +45,14 @@ export async function foldAgain(
   let left = [...wanted];
   for (const position of context.olderCheckpoints) {
     if (position.segment < newestSegment || left.length === 0) break;
-    const table = await readable(() =>
-      PageTable.load(context.store, context.manifest.id, position),
-    );
+    const table = await readable(() => PageTable.load(context.store, context.manifest, position));
     if (table !== undefined) left = await foldFrom(context, { position, table }, left, take);
   }
   return left;
 }
 
 interface Base {
-  readonly position: LogPosition;
+  readonly position: CheckpointPosition;
   readonly table: PageTable;
 }
 

@@ -174,8 +174,8 @@ async function serve(
 ): Promise<Volume> {
   const { store, disk, settings } = options;
   const { ownership, tail, recovered } = attached;
-  const { id, head } = ownership.manifest;
-  const table = await PageTable.load(store, id, head);
+  const { manifest } = ownership;
+  const table = await PageTable.load(store, manifest, manifest.head);
   const map = new BlockMap((pageIndex) => table.has(pageIndex));
   for (const segment of tail.segments) replay(map, segment.segment, segment.entries);
   for (const segment of recovered.segments) replay(map, segment.number, entriesOf(segment));
@@ -189,7 +189,7 @@ async function serve(
   };
   const scrubber = await Scrubber.open({
     ...options,
-    volumeId: id,
+    volumeId: manifest.id,
     volumeName: options.name,
     statePath: `${directory}/scrub.json`,
   });

@@ -2,21 +2,22 @@ import type { ObjectStore } from '../base/object-store.ts';
 import { checksum, corrupt } from '../format/binary.ts';
 import { decodeCheckpoint, type PageReference } from '../format/checkpoint-object.ts';
 import { decodePage } from '../format/map-page.ts';
-import { checkpointKey, type LogPosition, pagesKey } from '../format/names.ts';
+import { type Lineage, volumeOfSegment } from '../format/lineage.ts';
+import { type CheckpointPosition, checkpointKey, pagesKey } from '../format/names.ts';
 import { aboutObject } from './frame-reader.ts';
 import { MapPage } from './map-page.ts';
 
 /** Where the pages of the map are in the store, as of one checkpoint. */
 export class PageTable {
   private readonly store: ObjectStore;
-  private readonly volumeId: string;
+  private readonly lineage: Lineage;
   private readonly pages = new Map<number, PageReference>();
   /** Bytes of all pages as stored. */
   readonly storedBytes: number;
 
-  constructor(store: ObjectStore, volumeId: string, pages: Iterable<PageReference>) {
+  constructor(store: ObjectStore, lineage: Lineage, pages: Iterable<PageReference>) {
     this.store = store;
-    this.volumeId = volumeId;
+    this.lineage = lineage;
     let storedBytes = 0;
     for (const page of pages) {
       this.pages.set(page.pageIndex, page);
@@ -27,14 +28,15 @@ export class PageTable {
 
   static async load(
     store: ObjectStore,
-    volumeId: string,
-    head: LogPosition | undefined,
+    lineage: Lineage,
+    at: CheckpointPosition | undefined,
   ): Promise<PageTable> {
-    if (head === undefined) return new PageTable(store, volumeId, []);
-    const key = checkpointKey(volumeId, head);
+    if (at === undefined) return new PageTable(store, lineage, []);
+    const volumeId = volumeOfSegment(lineage, at.segment);
+    const key = checkpointKey(volumeId, at);
     try {
-      const pages = decodeCheckpoint(await store.get(key), volumeId, head);
-      return new PageTable(store, volumeId, pages);
+      const pages = decodeCheckpoint(await store.get(key), volumeId, at);
+      return new PageTable(store, lineage, pages);
     } catch (error) {
       throw aboutObject(error, key);
     }
@@ -52,6 +54,11 @@ export class PageTable {
     return this.pages.keys();
   }
 
+  /** The object that holds a page. */
+  keyOf(page: PageReference): string {
+    return pagesKey(volumeOfSegment(this.lineage, page.segment), page, page.part);
+  }
+
   references(): PageReference[] {
     return [...this.pages.values()].sort((a, b) => a.pageIndex - b.pageIndex);
   }
@@ -60,7 +67,7 @@ export class PageTable {
   async readStored(pageIndex: number): Promise<Uint8Array | undefined> {
     const page = this.pages.get(pageIndex);
     if (page === undefined) return undefined;
-    const key = pagesKey(this.volumeId, page, page.part);
+    const key = this.keyOf(page);
     try {
       const range = { offset: page.offset, lengthBytes: page.storedBytes };
       const bytes = await this.store.get(key, range);
@@ -84,6 +91,6 @@ export class PageTable {
       if (page === undefined) pages.delete(pageIndex);
       else pages.set(pageIndex, page);
     }
-    return new PageTable(this.store, this.volumeId, pages.values());
+    return new PageTable(this.store, this.lineage, pages.values());
   }
 }

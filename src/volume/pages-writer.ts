@@ -1,5 +1,5 @@
 import type { PageReference } from '../format/checkpoint-object.ts';
-import type { LogPosition } from '../format/names.ts';
+import { type CheckpointPosition, firstPartOf } from '../format/names.ts';
 import type { FoldedPage } from './fold.ts';
 
 /** An object with pages is put when it has grown to this. */
@@ -9,14 +9,18 @@ const pagesObjectBytes = 16 * 2 ** 20;
 export class PagesWriter {
   /** Where each page is now; `undefined`: it has become one hole. */
   readonly changes = new Map<number, PageReference | undefined>();
-  private readonly at: LogPosition;
+  private readonly at: CheckpointPosition;
   private readonly put: (part: number, pages: readonly Uint8Array[]) => Promise<void>;
-  private part = 0;
+  private part: number;
   private pages: Uint8Array[] = [];
   private bytes = 0;
 
-  constructor(at: LogPosition, put: (part: number, pages: readonly Uint8Array[]) => Promise<void>) {
+  constructor(
+    at: CheckpointPosition,
+    put: (part: number, pages: readonly Uint8Array[]) => Promise<void>,
+  ) {
     this.at = at;
+    this.part = firstPartOf(at);
     this.put = put;
   }
 
@@ -27,7 +31,8 @@ export class PagesWriter {
     }
     const { part, bytes: offset } = this;
     const storedBytes = stored.byteLength;
-    const place = { ...this.at, part, offset, storedBytes };
+    const { segment, epoch } = this.at;
+    const place = { segment, epoch, part, offset, storedBytes };
     this.changes.set(pageIndex, { pageIndex, ...place, checksum, liveBlocks });
     this.pages.push(stored);
     this.bytes += storedBytes;

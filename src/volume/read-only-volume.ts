@@ -35,7 +35,7 @@ export async function openReadOnly(options: OpenReadOnlyOptions): Promise<ReadOn
   const tail = await loadStoredTail(store, manifest, settings.getConcurrency);
   // As one who attaches would close the epochs; here it only says whose the last segments are.
   const view = closeEpoch(manifest, manifest.epoch, tail.lastSegment, tail.openEpoch);
-  const table = await PageTable.load(store, manifest.id, manifest.head);
+  const table = await PageTable.load(store, manifest, manifest.head);
   const map = new BlockMap((pageIndex) => table.has(pageIndex));
   for (const segment of tail.segments) replay(map, segment.segment, segment.entries);
   const { cache, memory } = blockMemory(map, settings);

@@ -6,7 +6,13 @@ import type { Random } from '../base/random.ts';
 import { encodeCheckpoint } from '../format/checkpoint-object.ts';
 import { blockBytes, pageBlocks } from '../format/geometry.ts';
 import { lastClosedSegment, type Manifest } from '../format/manifest.ts';
-import { checkpointKey, type LogPosition, pagesKey, parseVolumeKey } from '../format/names.ts';
+import {
+  type CheckpointPosition,
+  checkpointKey,
+  type LogPosition,
+  pagesKey,
+  parseVolumeKey,
+} from '../format/names.ts';
 import { loadStoredTail } from './attach.ts';
 import { findVolumeId } from './catalog.ts';
 import { type CheckProgress, checkVolumeOf } from './check.ts';
@@ -106,7 +112,7 @@ class Repair {
   private readonly manifest: Manifest;
   /** `undefined`: nothing is changed. */
   private readonly ownership: Ownership | undefined;
-  private readonly olderCheckpoints: LogPosition[] = [];
+  private readonly olderCheckpoints: CheckpointPosition[] = [];
   private inventory!: Inventory;
   private orphans: string[] = [];
 
@@ -135,8 +141,10 @@ class Repair {
   private async takeStock(unreadable: Unreadable): Promise<void> {
     const { store } = this.options;
     const { id, head } = this.manifest;
-    const table = unreadable.pageTable ? undefined : await PageTable.load(store, id, head);
-    const referenced = new Set(table?.references().map((page) => pagesKey(id, page, page.part)));
+    const table = unreadable.pageTable
+      ? undefined
+      : await PageTable.load(store, this.manifest, head);
+    const referenced = new Set(table?.references().map((page) => table.keyOf(page)));
     // Without the table nobody knows which pages are needed: then all of them are.
     const isReferenced = (at: LogPosition, part: number): boolean =>
       table === undefined || referenced.has(pagesKey(id, at, part));
@@ -165,7 +173,7 @@ class Repair {
     const { head, id } = manifest;
     const wanted = unreadable.pageTable ? this.allPages() : unreadable.pages;
     if (head === undefined || wanted.length === 0) return { pages: 0, table: false, left: [] };
-    const at = { segment: head.segment, epoch: manifest.epoch };
+    const at = { segment: head.segment, epoch: manifest.epoch, variant: 0 };
     const writer = new PagesWriter(at, async (part, pages) => {
       if (this.ownership !== undefined) await store.put(pagesKey(id, at, part), pages);
     });
@@ -180,8 +188,8 @@ class Repair {
     const pages = writer.changes.size;
     if (pages > 0 && this.ownership !== undefined) {
       const table = unreadable.pageTable
-        ? new PageTable(store, id, [])
-        : await PageTable.load(store, id, head);
+        ? new PageTable(store, manifest, [])
+        : await PageTable.load(store, manifest, head);
       const rows = table.with(writer.changes).references();
       await store.put(checkpointKey(id, at), [encodeCheckpoint(id, at, rows)]);
       await this.ownership.update((current) => ({ ...current, head: at }));

@@ -3,7 +3,7 @@ import { StorageError, toStorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../base/object-store.ts';
-import { Fields, parseJson } from '../format/manifest.ts';
+import { Fields, parseJson } from '../format/json-fields.ts';
 import { checkVolumeOf } from './check.ts';
 import type { CheckReport } from './check-report.ts';
 import type { VolumeSettings } from './settings.ts';

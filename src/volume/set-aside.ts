@@ -4,7 +4,8 @@ import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
 import { roundSize } from '../base/quantity.ts';
 import { blockBytes } from '../format/geometry.ts';
-import { Fields, type Manifest, parseJson } from '../format/manifest.ts';
+import { Fields, parseJson } from '../format/json-fields.ts';
+import type { Manifest } from '../format/manifest.ts';
 import { closeFiles, openJournal } from './journal-recovery.ts';
 import { readJournalStart, scanJournalFile } from './journal-scan.ts';
 

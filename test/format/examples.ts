@@ -83,7 +83,7 @@ const page = encodePage({
 });
 
 function checkpoint(): Uint8Array {
-  return encodeCheckpoint(volumeId, at, [
+  return encodeCheckpoint(volumeId, { ...at, variant: 0 }, [
     {
       pageIndex: 0,
       ...at,
@@ -107,7 +107,22 @@ const manifest = encodeManifest({
   closedThrough: 2,
   tenures: [{ epoch: 1, lastSegment: 4 }],
   writer: { id: 'a1b2c3d4', host: 'server-1', lease: 12, leaseMs: 120_000 },
-  head: { segment: 4, epoch: 1 },
+  head: { segment: 4, epoch: 1, variant: 0 },
+  ancestors: [{ volumeId: 'aa'.repeat(16), snapshotId: 'bb'.repeat(16), lastSegment: 2 }],
+  snapshots: [
+    {
+      id: 'cc'.repeat(16),
+      name: 'before-upgrade',
+      segment: 4,
+      checkpoint: { segment: 4, epoch: 1, variant: 0 },
+      isCompleted: true,
+      sizeBytes: 10_737_418_240,
+      createdAt: '2026-09-21T15:00:00.000Z',
+      description: 'release 7',
+      tags: { service: 'billing' },
+      clones: [{ volumeId: 'dd'.repeat(16), since: '2026-09-21T15:05:00.000Z' }],
+    },
+  ],
   nonce: 'ffeeddccbbaa99887766554433221100',
 });
 

@@ -21,7 +21,8 @@ export async function putMappedVolume(
   forgetStore(store);
   const pageCount = sizeBytes / (pageBlocks * 4096);
   const segmentsPerPage = pageBlocks / segmentBlocks;
-  const at = { segment: pageCount * segmentsPerPage, epoch: 1 };
+  const position = { segment: pageCount * segmentsPerPage, epoch: 1 };
+  const at = { ...position, variant: 0 };
   const id = 'ab'.repeat(16);
   const references: PageReference[] = [];
   for (let part = 0; part * pagesPerObject < pageCount; part += 1) {
@@ -32,7 +33,7 @@ export async function putMappedVolume(
       const page = mappedPage(1 + pageIndex * segmentsPerPage, segmentsPerPage);
       references.push({
         pageIndex,
-        ...at,
+        ...position,
         part,
         offset,
         storedBytes: page.byteLength,
@@ -57,6 +58,8 @@ export async function putMappedVolume(
     tenures: [{ epoch: 1, lastSegment: at.segment }],
     writer: undefined,
     head: at,
+    ancestors: [],
+    snapshots: [],
     nonce: '00'.repeat(16),
   };
   await store.swap(manifestKey(id), undefined, encodeManifest(manifest));

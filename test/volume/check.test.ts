@@ -67,9 +67,10 @@ function flipped(at: number): (bytes: Uint8Array) => Uint8Array {
 
 /** Puts another page in the place of a stored one, with a page table that agrees with it. */
 async function forgePage(store: ObjectStore, pageIndex: number, segment: number): Promise<void> {
-  const { id, head } = await findVolume(store, 'drive');
+  const manifest = await findVolume(store, 'drive');
+  const { id, head } = manifest;
   if (head === undefined) throw new Error('the volume has no checkpoint');
-  const table = await PageTable.load(store, id, head);
+  const table = await PageTable.load(store, manifest, head);
   const runs = decodePage((await table.readStored(pageIndex)) ?? new Uint8Array());
   runs.segments[0] = segment;
   const page = encodePage(runs);
@@ -279,7 +280,7 @@ describe('objects that nobody needs', () => {
     const [first = ''] = await keysOf(store, '/segments/');
     const stray = segmentKey(id, { segment: 900, epoch });
     await store.put(stray, [await store.get(first)]);
-    await store.put(checkpointKey(id, { segment: 900, epoch }), [new Uint8Array(5)]);
+    await store.put(checkpointKey(id, { segment: 900, epoch, variant: 0 }), [new Uint8Array(5)]);
     const report = await check(store, { readData: allData });
     expect(report).toMatchObject({ verdict: 'warnings', damageCount: 0, warningCount: 2 });
     expect(report.objects.orphaned.objects).toBe(2);

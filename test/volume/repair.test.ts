@@ -132,7 +132,7 @@ test('orphaned objects are removed, others are not', async () => {
   const [first = ''] = await keysOf(store, '/segments/');
   const orphans = [
     segmentKey(id, { segment: 900, epoch: 1 }),
-    checkpointKey(id, { segment: 900, epoch: 2 }),
+    checkpointKey(id, { segment: 900, epoch: 2, variant: 0 }),
   ];
   const before = await keysOf(store, '');
   for (const key of orphans) await store.put(key, [await store.get(first)]);
