@@ -122,8 +122,13 @@ function requirePlausible(manifest: Manifest): void {
     if (!rises || tenure.epoch > manifest.closedThrough)
       throw corrupt('manifest with tenures out of order');
   });
-  manifest.ancestors.forEach(({ lastSegment }, at) => {
-    if (lastSegment < (manifest.ancestors[at - 1]?.lastSegment ?? 0))
+  [...manifest.ancestors, undefined].forEach((ancestor, at) => {
+    const before = manifest.ancestors[at - 1];
+    const { lastSegment, lastEpoch } = ancestor ?? {
+      lastSegment: Infinity,
+      lastEpoch: manifest.epoch,
+    };
+    if (lastSegment < (before?.lastSegment ?? 0) || lastEpoch < (before?.lastEpoch ?? 0))
       throw corrupt('manifest with ancestors out of order');
   });
   const names = new Set(manifest.snapshots.map(({ name }) => name));

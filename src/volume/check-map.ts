@@ -2,9 +2,10 @@ import { isStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { PageReference } from '../format/checkpoint-object.ts';
 import { blockBytes, pageBlocks } from '../format/geometry.ts';
+import { volumeOfCheckpoint } from '../format/lineage.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { nowhere } from '../format/map-page.ts';
-import { checkpointKey, pagesKey } from '../format/names.ts';
+import { checkpointKey } from '../format/names.ts';
 import type { SegmentConditions } from './check-conditions.ts';
 import { differences, type FoldWindow } from './check-fold.ts';
 import type { Findings } from './check-report.ts';
@@ -59,7 +60,7 @@ export class MapCheck {
     const pageCount = Math.ceil(manifest.sizeBytes / blockBytes / pageBlocks);
     for (const pageIndex of this.references.keys()) {
       if (pageIndex < pageCount || manifest.head === undefined) continue;
-      const key = checkpointKey(manifest.id, manifest.head);
+      const key = checkpointKey(volumeOfCheckpoint(manifest, manifest.head), manifest.head);
       findings.damage('disagrees', key, `it has a page ${pageIndex}, past the end of the volume`);
     }
   }
@@ -93,7 +94,7 @@ export class MapCheck {
     } catch (error) {
       if (!isStorageError(error, 'corrupt')) throw error;
       const isMissing = isStorageError(error.cause, 'not-found');
-      const key = pagesKey(manifest.id, reference, reference.part);
+      const key = this.table.keyOf(reference);
       const blocks = pageRange(pageIndex, manifest);
       const message = `map page ${pageIndex} (${blocks}) cannot be read from it: ${error.message}`;
       findings.damage(isMissing ? 'missing' : 'damaged', key, message);
@@ -104,10 +105,9 @@ export class MapCheck {
 
   /** Says where a stored page is not what the log says, as far as all of the log is known. */
   private compare(pageIndex: number, folded: MapPage, stored: MapPage): void {
-    const { findings, conditions, manifest } = this.context;
+    const { findings, conditions } = this.context;
     const reference = this.references.get(pageIndex);
-    const key =
-      reference === undefined ? undefined : pagesKey(manifest.id, reference, reference.part);
+    const key = reference === undefined ? undefined : this.table?.keyOf(reference);
     let blocks = 0;
     let first: string | undefined;
     for (const { start, count, a, b } of differences(folded, stored)) {

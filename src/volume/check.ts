@@ -2,6 +2,7 @@ import { breathe, type Clock } from '../base/clock.ts';
 import { isStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import { blockBytes, pageBlocks } from '../format/geometry.ts';
+import { volumeOfCheckpoint, volumeOfSegment } from '../format/lineage.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { checkpointKey, type LogPosition, pagesKey, segmentKey } from '../format/names.ts';
 import { findVolumeId } from './catalog.ts';
@@ -102,12 +103,13 @@ class Check {
   }
 
   private keyOf(segment: number): string {
-    return segmentKey(this.manifest.id, { segment, epoch: this.inventory.epochOf(segment) });
+    const volumeId = volumeOfSegment(this.manifest, segment);
+    return segmentKey(volumeId, { segment, epoch: this.inventory.epochOf(segment) });
   }
 
   /** The page table of the head; `undefined` when it cannot be had. */
   private async loadTable(): Promise<PageTable | undefined> {
-    const { id, head } = this.manifest;
+    const { head } = this.manifest;
     try {
       return await PageTable.load(this.store, this.manifest, head);
     } catch (error) {
@@ -115,7 +117,7 @@ class Check {
       const isMissing = isStorageError(error.cause, 'not-found');
       const what = isMissing ? 'missing' : 'damaged';
       this.findings.pageTableUnreadable = true;
-      const key = checkpointKey(id, head);
+      const key = checkpointKey(volumeOfCheckpoint(this.manifest, head), head);
       const end = 'the volume cannot be attached without this page table';
       this.findings.damage(what, key, `${trimmed(error.message)}; ${end}.`);
       return undefined;
@@ -189,13 +191,13 @@ class Check {
     const check = {
       store: this.store,
       clock,
-      volumeId: this.manifest.id,
       sizeBytes: this.manifest.sizeBytes,
     };
     return inOrder(numbers(from, to), ahead, async (segment) => {
       const readsData = isFirst && readData !== undefined && isInPart(segment, readData);
       const at = { segment, epoch: this.inventory.epochOf(segment) };
-      const condition = await checkSegment(check, at, readsData);
+      const volumeId = volumeOfSegment(this.manifest, segment);
+      const condition = await checkSegment({ ...check, volumeId }, at, readsData);
       await pace?.(condition.readBytes);
       return condition;
     });

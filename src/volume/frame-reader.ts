@@ -29,11 +29,12 @@ export const unpackBatch = 16;
 export interface FrameSources {
   readonly store: ObjectStore;
   readonly clock: Clock;
-  readonly volumeId: string;
   readonly diskCache: DiskCache | undefined;
   /** Segments that are still in the journal. */
   readonly journaled: ReadonlyMap<number, SegmentBuffer>;
-  /** Under which epoch a segment was stored. */
+  /** Under which volume a segment was stored: of a clone, an ancestor wrote most of them. */
+  volumeOf(segment: number): string;
+  /** And under which epoch. */
   epochOf(segment: number): number;
 }
 
@@ -74,6 +75,10 @@ export class FrameReader {
     }
   }
 
+  private keyOf(at: LogPosition): string {
+    return segmentKey(this.sources.volumeOf(at.segment), at);
+  }
+
   private async fetchRun(run: FrameRun): Promise<void> {
     const { segment, first, count } = run;
     const journaled = this.sources.journaled.get(segment);
@@ -101,11 +106,11 @@ export class FrameReader {
 
   /** False when the object cannot be had or is not whole; then its frames are tried one by one. */
   private async readWhole(at: LogPosition, run: FrameRun): Promise<boolean> {
-    const { store, volumeId } = this.sources;
     const { allocate, lent } = this.memory.loan();
     try {
-      const key = segmentKey(volumeId, at);
-      const whole = await store.getStart(key, maximumObjectBytes, { allocate });
+      const whole = await this.sources.store.getStart(this.keyOf(at), maximumObjectBytes, {
+        allocate,
+      });
       const table = this.readTable(at, whole);
       this.storeReads += 1;
       const object = lent(whole.bytes);
@@ -166,8 +171,7 @@ export class FrameReader {
     from: number,
     end: number,
   ): Promise<void> {
-    const { store, volumeId } = this.sources;
-    const key = segmentKey(volumeId, at);
+    const key = this.keyOf(at);
     const offset = table.offsets[run.first + from] as number;
     const lastFrame = run.first + end - 1;
     const stop = (table.offsets[lastFrame] as number) + (table.storedBytes[lastFrame] as number);
@@ -175,7 +179,7 @@ export class FrameReader {
     this.storeReads += 1;
     try {
       const range = { offset, lengthBytes: stop - offset };
-      const stored = lent(await store.get(key, range, { allocate }));
+      const stored = lent(await this.sources.store.get(key, range, { allocate }));
       await this.unpackRun(at, table, run, [from, end], { stored, offset, keep: true });
       stored.release();
     } catch (error) {
@@ -220,11 +224,11 @@ export class FrameReader {
     frame: number,
     stored: Uint8Array,
   ): Uint8Array | StorageError {
-    const { volumeId } = this.sources;
     try {
-      return decodeFrame(table, frame, stored, frameSeed(volumeId, at, frame));
+      const seed = frameSeed(this.sources.volumeOf(at.segment), at, frame);
+      return decodeFrame(table, frame, stored, seed);
     } catch (error) {
-      return aboutObject(error, segmentKey(volumeId, at));
+      return aboutObject(error, this.keyOf(at));
     }
   }
 
@@ -240,11 +244,10 @@ export class FrameReader {
   }
 
   private async loadTable(segment: number): Promise<FrameTable> {
-    const { store, volumeId } = this.sources;
     const at = { segment, epoch: this.sources.epochOf(segment) };
-    const key = segmentKey(volumeId, at);
+    const key = this.keyOf(at);
     try {
-      return this.readTable(at, await store.getStart(key, frameTableReachBytes));
+      return this.readTable(at, await this.sources.store.getStart(key, frameTableReachBytes));
     } catch (error) {
       throw aboutObject(error, key);
     }
@@ -252,7 +255,7 @@ export class FrameReader {
 
   /** The table from the start of an object, which it must be and be whole. */
   private readTable(at: LogPosition, start: ObjectStart): FrameTable {
-    const header = headerOfSegment(start.bytes, this.sources.volumeId, at);
+    const header = headerOfSegment(start.bytes, this.sources.volumeOf(at.segment), at);
     if (header.objectBytes !== start.objectBytes) {
       const found = `${start.objectBytes} bytes of ${header.objectBytes}`;
       throw new StorageError('corrupt', `it has ${found}`);

@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import { breathe } from '../base/clock.ts';
 import { isStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
+import { volumeOfSegment } from '../format/lineage.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { nowhere } from '../format/map-page.ts';
 import type { CheckpointPosition } from '../format/names.ts';
@@ -92,7 +93,10 @@ async function foldPass(
   const segments = numbers((base?.position.segment ?? 0) + 1, manifest.head?.segment ?? 0);
   const read = inOrder(segments, segmentsAhead, async (segment) => {
     const at = { segment, epoch: epochOf(segment) };
-    return { ...at, entries: (await readSegmentTables(store, manifest.id, at)).entries };
+    return {
+      ...at,
+      entries: (await readSegmentTables(store, volumeOfSegment(manifest, segment), at)).entries,
+    };
   });
   for await (const segment of read) {
     window.add(segment);

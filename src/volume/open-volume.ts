@@ -5,6 +5,7 @@ import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import { isStorageError, type StorageError, toStorageError } from '../base/errors.ts';
 import { blockBytes } from '../format/geometry.ts';
+import { volumeOfSegment } from '../format/lineage.ts';
 import { epochOfSegment, type Manifest } from '../format/manifest.ts';
 import {
   loadStoredTail,
@@ -243,9 +244,9 @@ function assemble(
   const frames = new FrameReader({
     store,
     clock,
-    volumeId,
     diskCache,
     journaled: segments.segments,
+    volumeOf: (segment) => volumeOfSegment(ownership.manifest, segment),
     epochOf: (segment) => epochOfSegment(ownership.manifest, segment),
   });
   const checkpointer = new Checkpointer(

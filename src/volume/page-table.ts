@@ -2,7 +2,7 @@ import type { ObjectStore } from '../base/object-store.ts';
 import { checksum, corrupt } from '../format/binary.ts';
 import { decodeCheckpoint, type PageReference } from '../format/checkpoint-object.ts';
 import { decodePage } from '../format/map-page.ts';
-import { type Lineage, volumeOfSegment } from '../format/lineage.ts';
+import { type Lineage, volumeOfCheckpoint } from '../format/lineage.ts';
 import { type CheckpointPosition, checkpointKey, pagesKey } from '../format/names.ts';
 import { aboutObject } from './frame-reader.ts';
 import { MapPage } from './map-page.ts';
@@ -32,7 +32,7 @@ export class PageTable {
     at: CheckpointPosition | undefined,
   ): Promise<PageTable> {
     if (at === undefined) return new PageTable(store, lineage, []);
-    const volumeId = volumeOfSegment(lineage, at.segment);
+    const volumeId = volumeOfCheckpoint(lineage, at);
     const key = checkpointKey(volumeId, at);
     try {
       const pages = decodeCheckpoint(await store.get(key), volumeId, at);
@@ -56,7 +56,7 @@ export class PageTable {
 
   /** The object that holds a page. */
   keyOf(page: PageReference): string {
-    return pagesKey(volumeOfSegment(this.lineage, page.segment), page, page.part);
+    return pagesKey(volumeOfCheckpoint(this.lineage, page), page, page.part);
   }
 
   references(): PageReference[] {

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import { blockBytes } from '../format/geometry.ts';
+import { volumeOfSegment } from '../format/lineage.ts';
 import { epochOfSegment } from '../format/manifest.ts';
 import { loadStoredTail } from './attach.ts';
 import { BlockMap } from './block-map.ts';
@@ -42,9 +43,9 @@ export async function openReadOnly(options: OpenReadOnlyOptions): Promise<ReadOn
   const frames = new FrameReader({
     store,
     clock,
-    volumeId: manifest.id,
     diskCache: undefined,
     journaled: new Map(),
+    volumeOf: (segment) => volumeOfSegment(view, segment),
     epochOf: (segment) => epochOfSegment(view, segment),
   });
   const reader = new VolumeReader({

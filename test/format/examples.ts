@@ -108,7 +108,9 @@ const manifest = encodeManifest({
   tenures: [{ epoch: 1, lastSegment: 4 }],
   writer: { id: 'a1b2c3d4', host: 'server-1', lease: 12, leaseMs: 120_000 },
   head: { segment: 4, epoch: 1, variant: 0 },
-  ancestors: [{ volumeId: 'aa'.repeat(16), snapshotId: 'bb'.repeat(16), lastSegment: 2 }],
+  ancestors: [
+    { volumeId: 'aa'.repeat(16), snapshotId: 'bb'.repeat(16), lastSegment: 2, lastEpoch: 1 },
+  ],
   snapshots: [
     {
       id: 'cc'.repeat(16),
