@@ -26,6 +26,25 @@ export interface Extent {
   readonly zero: boolean;
 }
 
+/** A run of bytes that was changed since a moment, or was not. */
+export interface ChangeExtent {
+  readonly lengthBytes: number;
+  readonly changed: boolean;
+}
+
+/** What was changed since one moment; it stays that of this moment, whatever becomes of its name. */
+export interface Changes {
+  /**
+   * As `BlockDevice.status`. What reads otherwise than at that moment is changed; more may be, so
+   * what was written with the bytes that it had. Fails rather than take anything for unchanged.
+   */
+  status(
+    offset: number,
+    lengthBytes: number,
+    maxExtents: number,
+  ): Promise<ChangeExtent[]> | ChangeExtent[];
+}
+
 export interface BlockDevice {
   /** May grow while the device is open, never shrinks. */
   readonly sizeBytes: number;
@@ -49,4 +68,8 @@ export interface BlockDevice {
    * them, and they may end before the range does.
    */
   status(offset: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> | Extent[];
+  /** The names of the moments since which the device knows what was changed; it may know none. */
+  moments?(): Promise<readonly string[]>;
+  /** What was changed since the moment of that name; `undefined` when there is no such moment. */
+  changesSince?(moment: string): Promise<Changes | undefined>;
 }

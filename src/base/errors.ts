@@ -42,7 +42,7 @@ interface ErrorTraits {
 
 export const errorTraits: Readonly<Record<ErrorCode, ErrorTraits>> = {
   usage: { class: 'fatal', nbd: 'EINVAL', exitStatus: 2 },
-  'not-found': { class: 'fatal', nbd: 'EINVAL', exitStatus: 10 },
+  'not-found': { class: 'fatal', nbd: 'EIO', exitStatus: 10 },
   'already-exists': { class: 'fatal', nbd: 'EINVAL', exitStatus: 1 },
   conflict: { class: 'retry', nbd: 'EIO', exitStatus: 1 },
   held: { class: 'fatal', nbd: 'EPERM', exitStatus: 11 },

@@ -1,4 +1,12 @@
-import type { BlockDevice, Done, Extent, WriteOptions, ZeroOptions } from '../base/block-device.ts';
+import type {
+  BlockDevice,
+  ChangeExtent,
+  Changes,
+  Done,
+  Extent,
+  WriteOptions,
+  ZeroOptions,
+} from '../base/block-device.ts';
 import type { Clock } from '../base/clock.ts';
 import { type DurationCounts, DurationHistogram } from '../base/histogram.ts';
 
@@ -186,13 +194,33 @@ export class MeteredDevice implements BlockDevice {
   }
 
   status(offset: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> | Extent[] {
+    return this.countStatus(lengthBytes, () => this.device.status(offset, lengthBytes, maxExtents));
+  }
+
+  private countStatus<T extends Extent | ChangeExtent>(
+    lengthBytes: number,
+    ask: () => Promise<T[]> | T[],
+  ): Promise<T[]> | T[] {
     const meter = this.meters.status;
     meter.begin(lengthBytes);
     try {
-      return meter.end(this.device.status(offset, lengthBytes, maxExtents));
+      return meter.end(ask());
     } catch (error) {
       throw meter.failed(error);
     }
+  }
+
+  moments(): Promise<readonly string[]> {
+    return this.device.moments?.() ?? Promise.resolve([]);
+  }
+
+  async changesSince(moment: string): Promise<Changes | undefined> {
+    const changes = await this.device.changesSince?.(moment);
+    return (
+      changes && {
+        status: (...range) => this.countStatus(range[1], () => changes.status(...range)),
+      }
+    );
   }
 
   statistics(): DeviceStatistics {

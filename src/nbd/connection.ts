@@ -136,7 +136,7 @@ export class Connection {
       socket: this.socket,
       device: agreement.handle.device,
       dialect: agreement.dialect,
-      allocationContext: agreement.allocationContext,
+      contexts: agreement.contexts,
       clock,
       log: this.log.with({ export: agreement.handle.name }),
       limits,

@@ -1,11 +1,11 @@
 import { AssertionError } from '../base/assert.ts';
-import { type ErrorCode, toStorageError } from '../base/errors.ts';
+import { type ErrorCode, StorageError, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ExportCatalog, ExportHandle } from './export-catalog.ts';
 import type { HandshakeMessage } from './handshake-parser.ts';
-import { decodeExportQuery, decodeMetaContextQuery, type MetaContextQuery } from './option-data.ts';
+import { contextNames, listContexts, type MetaContext, selectContexts } from './meta-contexts.ts';
+import { decodeExportQuery, decodeMetaContextQuery } from './option-data.ts';
 import {
-  allocationContext,
   clientFlag,
   type Dialect,
   decodeString,
@@ -34,7 +34,8 @@ export type TlsPolicy = 'unsupported' | 'forbidden';
 export interface Agreement {
   readonly handle: ExportHandle;
   readonly dialect: Dialect;
-  readonly allocationContext: boolean;
+  /** The metadata contexts that were selected for this export. */
+  readonly contexts: readonly MetaContext[];
 }
 
 /** What to send, and what to do when it is sent. `end` lets the client read it, `cut` does not. */
@@ -48,6 +49,7 @@ export interface HandshakeOptions {
   readonly catalog: ExportCatalog;
   readonly tls: TlsPolicy;
   readonly maximumRequestBytes: number;
+  readonly maximumContexts: number;
   /** Whether the server takes no new work. */
   readonly isShuttingDown: () => boolean;
 }
@@ -56,14 +58,21 @@ export interface HandshakeOptions {
 interface Negotiated {
   structured: boolean;
   extended: boolean;
-  /** The name of the export for which `base:allocation` was selected. */
-  contextExport: string | undefined;
+  selection: Selection | undefined;
+}
+
+/** The metadata contexts that were selected for an export. */
+interface Selection {
+  readonly exportName: string;
+  /** The export as it was then. */
+  readonly handle: ExportHandle;
+  readonly contexts: readonly MetaContext[];
 }
 
 const nothingNegotiated = (): Negotiated => ({
   structured: false,
   extended: false,
-  contextExport: undefined,
+  selection: undefined,
 });
 
 /** The reply to each failure of the catalog; ERR_POLICY stands for what has none of its own. */
@@ -202,7 +211,7 @@ export class Handshake {
     }
     try {
       const handle = await this.hold(query.name);
-      const agreement = this.agreementOn(query.name, handle);
+      const agreement = await this.agreementOn(query.name, handle);
       const infos = this.infosOf(agreement, query.infoTypes);
       const replies = infos.map((info) => encodeOptionReply(number, optionReply.info, info));
       replies.push(encodeOptionReply(number, optionReply.ack));
@@ -231,7 +240,7 @@ export class Handshake {
 
   private async metaContext(number: number, data: Uint8Array): Promise<HandshakeStep> {
     // SET replaces what was selected before, even when it fails.
-    if (number === option.setMetaContext) this.negotiated.contextExport = undefined;
+    if (number === option.setMetaContext) this.negotiated.selection = undefined;
     if (this.dialect === 'simple') {
       return refuse(number, optionReply.errorInvalid, 'structured replies must be agreed on first');
     }
@@ -240,19 +249,40 @@ export class Handshake {
       return refuse(number, optionReply.errorInvalid, 'the option data is malformed');
     }
     try {
-      await this.hold(query.name);
+      const handle = await this.hold(query.name);
+      return number === option.setMetaContext
+        ? await this.select(query.name, handle, query.queries)
+        : answerContexts(number, await listContexts(handle.device, query.queries), () => 0);
     } catch (error) {
       return this.refuseFor(number, error);
     }
-    const listing = number === option.listMetaContext;
-    const replies: Uint8Array[] = [];
-    if (selectsAllocation(query, listing)) {
-      if (!listing) this.negotiated.contextExport = query.name;
-      const context = encodeMetaContext(listing ? 0 : allocationContext.id, allocationContext.name);
-      replies.push(encodeOptionReply(number, optionReply.metaContext, context));
+  }
+
+  private async select(
+    exportName: string,
+    handle: ExportHandle,
+    queries: readonly string[],
+  ): Promise<HandshakeStep> {
+    const number = option.setMetaContext;
+    const wanted = contextNames(queries);
+    if (wanted.length > this.options.maximumContexts) {
+      return refuse(number, optionReply.errorTooBig, 'these are too many metadata contexts');
     }
-    replies.push(encodeOptionReply(number, optionReply.ack));
-    return { replies, next: 'go-on' };
+    const contexts = await selectContexts(handle.device, wanted);
+    this.negotiated.selection = { exportName, handle, contexts };
+    const names = contexts.map(({ name }) => name);
+    return answerContexts(number, names, (index) => contexts[index]?.id ?? 0);
+  }
+
+  /** What was selected for the export. It may have been let go of since, and opened again. */
+  private async contextsOf(name: string, handle: ExportHandle): Promise<readonly MetaContext[]> {
+    const { selection } = this.negotiated;
+    if (selection === undefined || selection.exportName !== name) return [];
+    if (selection.handle === handle) return selection.contexts;
+    const names = selection.contexts.map((context) => context.name);
+    const contexts = await selectContexts(handle.device, names);
+    if (contexts.length === names.length) return contexts;
+    throw new StorageError('conflict', 'a metadata context that was selected is there no more');
   }
 
   /** What a client is told when the catalog fails, and the operator with it. */
@@ -281,21 +311,20 @@ export class Handshake {
       transmissionFlag.canMultiConn;
     if (agreement.handle.device.readOnly) flags |= transmissionFlag.readOnly;
     if (agreement.dialect !== 'simple') flags |= transmissionFlag.sendDf;
-    if (agreement.dialect === 'extended' && agreement.allocationContext) {
+    if (agreement.dialect === 'extended' && agreement.contexts.length > 0) {
       flags |= transmissionFlag.blockStatusPayload;
     }
     return flags;
   }
 
-  private agreementOn(name: string, handle: ExportHandle): Agreement {
-    const allocation = this.negotiated.contextExport === name;
-    return { handle, dialect: this.dialect, allocationContext: allocation };
+  private async agreementOn(name: string, handle: ExportHandle): Promise<Agreement> {
+    return { handle, dialect: this.dialect, contexts: await this.contextsOf(name, handle) };
   }
 
   private async enter(name: string): Promise<Agreement> {
-    const handle = await this.hold(name);
+    const agreement = await this.agreementOn(name, await this.hold(name));
     this.held = undefined;
-    return this.agreementOn(name, handle);
+    return agreement;
   }
 
   /** Opens the export and keeps it, so that INFO and the GO after it speak of the same one. */
@@ -328,8 +357,14 @@ function withoutData(number: number, data: Uint8Array): HandshakeStep | undefine
   return refuse(number, optionReply.errorInvalid, 'this option takes no data');
 }
 
-/** `base:` is a wildcard when listing and selects nothing when setting; so does no query at all. */
-function selectsAllocation(query: MetaContextQuery, listing: boolean): boolean {
-  if (query.queries.includes(allocationContext.name)) return true;
-  return listing && (query.queries.length === 0 || query.queries.includes('base:'));
+/** One reply for each context, and the end of the list. */
+function answerContexts(
+  number: number,
+  names: readonly string[],
+  idOf: (index: number) => number,
+): HandshakeStep {
+  const replies = names.map((name, index) =>
+    encodeOptionReply(number, optionReply.metaContext, encodeMetaContext(idOf(index), name)),
+  );
+  return { replies: [...replies, encodeOptionReply(number, optionReply.ack)], next: 'go-on' };
 }

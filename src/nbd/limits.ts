@@ -21,7 +21,9 @@ export interface NbdLimits {
   readonly connections: number;
   /** Data of one handshake option. */
   readonly optionBytes: number;
-  /** Extents in one block status reply. */
+  /** Metadata contexts that one client may select. */
+  readonly metaContexts: number;
+  /** Extents in one block status reply, of each context. */
   readonly statusExtents: number;
 }
 
@@ -36,6 +38,7 @@ export const defaultNbdLimits: NbdLimits = {
   lingerMs: 2_000,
   connections: 1_024,
   optionBytes: 256 * 1024,
+  metaContexts: 16,
   statusExtents: 16_384,
 };
 

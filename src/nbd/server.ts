@@ -164,6 +164,7 @@ class ListeningServer implements NbdServer {
       pool: this.pool,
       tls: tls ?? 'unsupported',
       maximumRequestBytes: this.limits.maximumRequestBytes,
+      maximumContexts: this.limits.metaContexts,
       isShuttingDown: () => this.shuttingDown,
     });
     this.open.add(connection);

@@ -5,6 +5,7 @@ import { BlockStatusCommand } from './block-status-command.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import { DeviceFailures } from './device-failures.ts';
 import type { NbdLimits } from './limits.ts';
+import type { MetaContext } from './meta-contexts.ts';
 import { ReadCommand } from './read-command.ts';
 import type { LentBytes } from '../base/lent-bytes.ts';
 import { ReplyEncoder, replyTo } from './reply-encoder.ts';
@@ -36,7 +37,7 @@ export interface TransmissionOptions {
   readonly socket: SessionSocket;
   readonly device: BlockDevice;
   readonly dialect: Dialect;
-  readonly allocationContext: boolean;
+  readonly contexts: readonly MetaContext[];
   readonly limits: NbdLimits;
   readonly budget: ByteBudget;
   readonly pool: BatchPool;
@@ -95,13 +96,13 @@ export class Transmission {
   private cancelStallCheck: (() => void) | undefined;
 
   constructor(options: TransmissionOptions) {
-    const { device, dialect, limits } = options;
+    const { device, dialect, contexts, limits } = options;
     this.options = options;
     this.device = device;
     this.rules = {
       device,
       dialect,
-      allocationContext: options.allocationContext,
+      contextCount: contexts.length,
       maximumRequestBytes: limits.maximumRequestBytes,
     };
     this.parser = new RequestParser(dialect === 'extended');
@@ -109,7 +110,8 @@ export class Transmission {
     const failures = new DeviceFailures(options.log, options.clock);
     this.replies = new ReplyEncoder(dialect, this.writer, failures);
     this.readCommand = new ReadCommand(device, this.replies, this.writer);
-    this.statusCommand = new BlockStatusCommand(device, this.replies, limits.statusExtents);
+    const { statusExtents } = limits;
+    this.statusCommand = new BlockStatusCommand(device, contexts, this.replies, statusExtents);
   }
 
   /** The chunk is let go when it is read and nothing of it is being written. */

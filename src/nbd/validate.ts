@@ -11,8 +11,8 @@ export interface Refusal {
 export interface RequestRules {
   readonly device: BlockDevice;
   readonly dialect: Dialect;
-  /** Whether `base:allocation` was selected for this export. */
-  readonly allocationContext: boolean;
+  /** How many metadata contexts were selected for this export. */
+  readonly contextCount: number;
   readonly maximumRequestBytes: number;
 }
 
@@ -137,16 +137,17 @@ function validateBlockStatus(
       ? commandFlag.reqOne | commandFlag.payloadLength
       : commandFlag.reqOne;
   if ((flags & ~allowed) !== 0) return refusals.flags;
-  if (!rules.allocationContext) return refusals.noContext;
+  if (rules.contextCount === 0) return refusals.noContext;
   if ((flags & commandFlag.payloadLength) === 0) {
     return validateStatusRange(request.offset, request.lengthBytes, rules.device);
   }
-  // With one context there is one payload that is right: the length and this context's id.
-  return request.lengthBytes === statusPayloadBytes ? undefined : badStatusPayload;
+  const ids = (request.lengthBytes - statusPayload.lengthBytes) / statusPayload.idBytes;
+  const isPlausible = Number.isInteger(ids) && ids > 0 && ids <= rules.contextCount;
+  return isPlausible ? undefined : badStatusPayload;
 }
 
-/** Block status payload: effect length 0..8, then the ids of the contexts, here exactly one. */
-export const statusPayloadBytes = 12;
+/** Block status payload: effect length 0..8, then the ids of the contexts. */
+export const statusPayload = { lengthBytes: 8, idBytes: 4 } as const;
 
 export const badStatusPayload = refuse(
   'EINVAL',

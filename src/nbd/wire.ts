@@ -107,8 +107,13 @@ export const maximumStringBytes = 4096;
 
 export const stateFlag = { hole: 1, zero: 2 } as const;
 
-/** The one metadata context that is served, and the id that requests and replies know it by. */
-export const allocationContext = { name: 'base:allocation', id: 1 } as const;
+/** The flag of an extent in a context of `dirtyBitmapPrefix`. */
+export const dirtyFlag = 1;
+
+/** The metadata context that every export has. */
+export const allocationName = 'base:allocation';
+/** QEMU's contexts (its document "QEMU NBD protocol support"): what was changed since a moment. */
+export const dirtyBitmapPrefix = 'qemu:dirty-bitmap:';
 
 /** Which request and reply headers the two sides have agreed on. */
 export type Dialect = 'simple' | 'structured' | 'extended';

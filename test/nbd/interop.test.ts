@@ -5,6 +5,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { createNbdServer, type NbdServer } from '../../src/nbd/server.ts';
 import { MemoryDevice } from '../support/memory-device.ts';
+import { TrackedDevice } from '../support/tracked-device.ts';
 import { memoryCatalog } from '../support/memory-catalog.ts';
 import { nbdsh } from '../support/nbdsh.ts';
 import { run, TemporaryDirectory } from '../support/programs.ts';
@@ -21,13 +22,13 @@ const missing = missingPrograms({
 
 let root: TemporaryDirectory;
 let server: NbdServer;
-let device: MemoryDevice;
+let device: TrackedDevice;
 let uri = '';
 const openHandles: { count: () => number } = { count: () => 0 };
 
 beforeEach(async () => {
   root = await TemporaryDirectory.make();
-  device = new MemoryDevice(64 * mebibyte);
+  device = new TrackedDevice(64 * mebibyte);
   const catalog = memoryCatalog(
     { disk: device, small: new MemoryDevice(10_000, true) },
     {
@@ -104,6 +105,53 @@ describe('libnbd', () => {
       [mebibyte + 65_536, 63 * mebibyte - 131_072, 3],
       [64 * mebibyte - 65_536, 65_536, 0],
     ]);
+  });
+
+  it('nbdinfo lists dirty bitmaps and maps what was changed', async (context) => {
+    need(context);
+    device.keep('monday');
+    letter();
+    const described = await run('nbdinfo', ['--json', uri]);
+    const { exports } = JSON.parse(described.stdout) as { exports: Record<string, unknown>[] };
+    expect(exports[0]).toMatchObject({ contexts: ['base:allocation', 'qemu:dirty-bitmap:monday'] });
+    const { stdout } = await run('nbdinfo', ['--json', '--map=qemu:dirty-bitmap:monday', uri]);
+    const extents = JSON.parse(stdout) as { offset: number; length: number; type: number }[];
+    expect(extents.map(({ offset, length, type }) => [offset, length, type])).toEqual([
+      [0, 65_536, 1],
+      [65_536, mebibyte - 65_536, 0],
+      [mebibyte, 65_536, 1],
+      [mebibyte + 65_536, 63 * mebibyte - 131_072, 0],
+      [64 * mebibyte - 65_536, 65_536, 1],
+    ]);
+  });
+
+  it('nbdsh asks in several contexts at once', async (context) => {
+    need(context);
+    device.keep('monday');
+    device.put(4096, Buffer.alloc(4096, 0x61));
+    const { stdout } = await nbdsh(
+      uri,
+      `
+h.shutdown()
+h = nbd.NBD()
+for context in ["base:allocation", "qemu:dirty-bitmap:monday", "qemu:dirty-bitmap:no"]:
+  h.add_meta_context(context)
+h.connect_uri(${JSON.stringify(uri)})
+assert not h.can_meta_context("qemu:dirty-bitmap:no")
+found = {}
+def note(context, offset, entries, error):
+  found[context] = entries
+h.block_status(16384, 0, note)
+assert found == {"base:allocation": [4096, 3, 4096, 0, 8192, 3],
+                 "qemu:dirty-bitmap:monday": [4096, 0, 4096, 1, 8192, 0]}, found
+found.clear()
+h.block_status(16384, 4096, note, nbd.CMD_FLAG_REQ_ONE)
+assert found == {"base:allocation": [4096, 0], "qemu:dirty-bitmap:monday": [4096, 1]}, found
+h.shutdown()
+print("well")
+`,
+    );
+    expect(stdout).toBe('well\n');
   });
 
   it('nbdcopy copies an image in and out, with several connections', async (context) => {
@@ -217,6 +265,21 @@ describe('QEMU', () => {
     device.mark(0, device.sizeBytes);
     await run('qemu-img', ['convert', '-n', '-f', 'qcow2', '-O', 'raw', copy, uri]);
     await run('qemu-img', ['compare', '-f', 'raw', '-F', 'qcow2', uri, copy]);
+  });
+
+  it('qemu-img maps a dirty bitmap: what was changed is no data', async (context) => {
+    need(context);
+    device.keep('monday');
+    letter();
+    const image = `driver=nbd,export=disk,server.type=unix,server.path=${root.join('nbd.sock')},x-dirty-bitmap=qemu:dirty-bitmap:monday`;
+    const { stdout } = await run('qemu-img', ['map', '--output=json', '--image-opts', image]);
+    const extents = JSON.parse(stdout) as { start: number; length: number; data: boolean }[];
+    const changed = extents.filter((extent) => !extent.data);
+    expect(changed.map(({ start, length }) => [start, length])).toEqual([
+      [0, 65_536],
+      [mebibyte, 65_536],
+      [64 * mebibyte - 65_536, 65_536],
+    ]);
   });
 
   it('qemu-io reads, writes, zeroes, discards and flushes any range', async (context) => {

@@ -76,6 +76,7 @@ export class Conversation {
       pool: new BatchPool(),
       tls: options.tls ?? 'unsupported',
       maximumRequestBytes: limits.maximumRequestBytes,
+      maximumContexts: limits.metaContexts,
       isShuttingDown: options.isShuttingDown ?? (() => false),
     });
   }
