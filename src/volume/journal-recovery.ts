@@ -1,7 +1,13 @@
 import { StorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
-import { journalFileBytes, journalHeaderUsedBytes } from '../format/journal-file.ts';
+import { segmentEntries } from '../format/geometry.ts';
+import {
+  journalFileBytes,
+  journalHeaderUsedBytes,
+  journalRecordsOffset,
+  recordBytes,
+} from '../format/journal-file.ts';
 import { type JournalFile, journalFileNumber } from './journal-files.ts';
 import { type JournalStart, readJournalStart, scanJournalFile } from './journal-scan.ts';
 import { SegmentBuffer } from './segment-buffer.ts';
@@ -87,6 +93,7 @@ export async function recoverJournal(options: JournalRecovery): Promise<Recovere
     const used = new Set(segments.map((segment) => segment.file));
     const dropped = found.filter(({ file }) => !used.has(file));
     requireUndamaged(options, segments, candidates);
+    await endAfter(segments.at(-1));
     // One that was being made when the host went down.
     await removeFiles(disk, short.splice(0));
     // Their numbers will be given again: a later recovery must not find two of a number.
@@ -104,6 +111,17 @@ export async function recoverJournal(options: JournalRecovery): Promise<Recovere
     await closeFiles([...whole, ...short]);
     throw error;
   }
+}
+
+/**
+ * Makes the end that was found the end for good: what failed because of a bit that had changed in
+ * memory, or in the reading, would else be there again the next time, after others went on without it.
+ */
+async function endAfter(last: SegmentBuffer | undefined): Promise<void> {
+  if (last === undefined || last.entryCount === segmentEntries) return;
+  const position = journalRecordsOffset + last.entryCount * recordBytes;
+  await last.file.file.write([new Uint8Array(recordBytes)], position);
+  await last.file.file.sync();
 }
 
 /** The files whose segments the store does not have, in order. */

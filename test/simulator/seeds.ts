@@ -37,4 +37,9 @@ export const foundBugs: readonly FoundBug[] = [
     shape: 'tiny',
     what: 'A journal file with a changed bit kept the volume from opening, with a message that did not say which file.',
   },
+  {
+    seed: 250_069_301,
+    shape: 'tiny',
+    what: 'A record whose bit had changed was dropped by one recovery and found whole by the next, which then dropped what had been flushed after it.',
+  },
 ];
