@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { pageBlocks } from '../format/geometry.ts';
+import { blockBytes, maximumVolumeBytes, pageBlocks } from '../format/geometry.ts';
 import { decodePage, encodePage, nowhere } from '../format/map-page.ts';
 import { BlockMap, unknownIndex } from './block-map.ts';
 import { MapPage } from './map-page.ts';
@@ -117,4 +117,21 @@ test('a trim of 64 TiB touches only the pages that hold something', () => {
   const run = { segment: 1, index: 1, count: 0 };
   map.find(3 * pageBlocks + 1, 4, run);
   expect(run).toEqual({ segment: 0, index: nowhere.hole, count: 4 });
+});
+
+test('a map of the largest volume, used at both ends, takes the memory of what is used', () => {
+  const map = new BlockMap(() => false);
+  const lastBlock = maximumVolumeBytes / blockBytes - 1;
+  map.assign(0, 1, 7, 0);
+  map.assign(lastBlock, 1, 7, 1);
+  const run = { segment: 0, index: 0, count: 0 };
+  map.find(lastBlock, 1, run);
+  expect(run).toEqual({ segment: 7, index: 1, count: 1 });
+  map.find((lastBlock + 1) / 2, 5, run);
+  expect(run).toEqual({ segment: nowhere.segment, index: nowhere.hole, count: 5 });
+  expect(map.memoryBytes).toBeGreaterThan(0);
+  expect(map.memoryBytes).toBeLessThan(64 * 1024);
+  map.assign(0, lastBlock + 1, nowhere.segment, nowhere.hole);
+  map.find(lastBlock, 1, run);
+  expect(run.segment).toBe(nowhere.segment);
 });
