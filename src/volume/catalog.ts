@@ -35,6 +35,17 @@ export interface CatalogContext {
   readonly random: Random;
 }
 
+/** The size, when a volume may have it; else `usage`. */
+export function requireVolumeSize(sizeBytes: number): number {
+  if (sizeBytes > 0 && sizeBytes % blockBytes === 0 && sizeBytes <= maximumVolumeBytes) {
+    return sizeBytes;
+  }
+  throw new StorageError(
+    'usage',
+    `A volume's size is a multiple of ${blockBytes} bytes, from ${blockBytes} up to 64 TiB; ${sizeBytes} bytes is not.`,
+  );
+}
+
 /** Makes a volume; `already-exists` when the name is taken. Writes a manifest and a name. */
 export async function createVolume(
   store: ObjectStore,
@@ -42,13 +53,7 @@ export async function createVolume(
   context: CatalogContext,
 ): Promise<Manifest> {
   const name = requireVolumeName(wanted.name);
-  const { sizeBytes } = wanted;
-  if (sizeBytes <= 0 || sizeBytes % blockBytes !== 0 || sizeBytes > maximumVolumeBytes) {
-    throw new StorageError(
-      'usage',
-      `A volume's size is a multiple of ${blockBytes} bytes, from ${blockBytes} up to 64 TiB; ${sizeBytes} bytes is not.`,
-    );
-  }
+  const sizeBytes = requireVolumeSize(wanted.sizeBytes);
   const manifest: Manifest = {
     id: bytesToHex(context.random.bytes(16)),
     name,

@@ -77,9 +77,29 @@ export class MapCheck {
     const stored = inOrder(order, pagesReadAhead, (pageIndex) => this.readStored(pageIndex));
     for await (const { pageIndex, page } of stored) {
       const folded = window.pages.get(pageIndex) ?? new MapPage(nowhere.hole);
-      if (page !== undefined) this.compare(pageIndex, folded, page);
+      if (page !== undefined) {
+        this.compare(pageIndex, folded, page);
+        this.checkEnd(pageIndex, page);
+      }
       this.checkPlaces(pageIndex, this.present(pageIndex, page ?? folded));
     }
+  }
+
+  /** Whatever the last page says of blocks past the end would be there when the volume grows. */
+  private checkEnd(pageIndex: number, stored: MapPage): void {
+    const { manifest, findings } = this.context;
+    const reference = this.references.get(pageIndex);
+    const end = manifest.sizeBytes / blockBytes - pageIndex * pageBlocks;
+    if (end >= pageBlocks || reference === undefined) return;
+    let blocks = 0;
+    stored.forEachRun((start, count, segment, index) => {
+      if (segment === nowhere.segment && index === nowhere.hole) return;
+      blocks += Math.max(0, start + count - Math.max(start, end));
+    });
+    if (blocks === 0) return;
+    const key = this.table?.keyOf(reference);
+    const message = `map page ${pageIndex} has ${blocks} blocks past the end of the volume`;
+    findings.damage('disagrees', key, message);
   }
 
   private async readStored(pageIndex: number): Promise<StoredPage> {

@@ -1,6 +1,7 @@
 import { breathe, type Clock } from '../base/clock.ts';
 import { isStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
+import { decodeEntries, entryKind } from '../format/entry.ts';
 import { blockBytes, pageBlocks } from '../format/geometry.ts';
 import { volumeOfCheckpoint, volumeOfSegment } from '../format/lineage.ts';
 import type { Manifest } from '../format/manifest.ts';
@@ -72,6 +73,8 @@ class Check {
   private readonly conditions = new SegmentConditions();
   private inventory!: Inventory;
   private lastSegment = 0;
+  /** Segments after the checkpoint that write past the end. */
+  private readonly pastEnd: number[] = [];
 
   constructor(store: ObjectStore, manifest: Manifest, options: CheckOptions) {
     this.store = store;
@@ -95,6 +98,7 @@ class Check {
     );
     await this.readTail(map);
     await this.readLog(map);
+    await this.judgePastEnd();
     return this.report();
   }
 
@@ -159,7 +163,29 @@ class Check {
     for await (const condition of tail) {
       this.note(condition);
       const { at, entries } = condition;
-      if (entries !== undefined) map.addTail({ ...at, entries });
+      if (entries === undefined) continue;
+      map.addTail({ ...at, entries });
+      if (this.reachesPastEnd(entries)) this.pastEnd.push(at.segment);
+    }
+  }
+
+  /** After the checkpoint nothing but a hole may: a volume is cut off behind a checkpoint. */
+  private reachesPastEnd(entries: Uint8Array): boolean {
+    const endBlock = this.manifest.sizeBytes / blockBytes;
+    return decodeEntries(entries).some(
+      ({ kind, firstBlock, count }) => kind !== entryKind.hole && firstBlock + count > endBlock,
+    );
+  }
+
+  /** Whoever has the volume may have made it larger since its manifest was read. */
+  private async judgePastEnd(): Promise<void> {
+    if (this.pastEnd.length === 0) return;
+    const { manifest: now } = await loadManifest(this.store, this.manifest.id);
+    const { sizeBytes, epoch } = this.manifest;
+    if (now.sizeBytes !== sizeBytes || now.epoch !== epoch) return;
+    for (const segment of this.pastEnd) {
+      const message = 'it says of blocks past the end of the volume where they are';
+      this.findings.damage('disagrees', this.keyOf(segment), message);
     }
   }
 
@@ -191,7 +217,6 @@ class Check {
     const check = {
       store: this.store,
       clock,
-      sizeBytes: this.manifest.sizeBytes,
     };
     return inOrder(numbers(from, to), ahead, async (segment) => {
       const readsData = isFirst && readData !== undefined && isInPart(segment, readData);

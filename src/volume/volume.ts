@@ -4,6 +4,7 @@ import { entryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
 import { writeLocalState } from './attach.ts';
 import type { CheckReport } from './check-report.ts';
+import { grow, type Resized, shrink } from './resize.ts';
 import { statisticsOf, type VolumeStatistics } from './statistics.ts';
 import type { VolumeParts } from './volume-parts.ts';
 import type { Certainty } from './lease.ts';
@@ -19,6 +20,8 @@ export class Volume implements BlockDevice {
   /** Why nothing is written any more; reading goes on. */
   private unwritable: StorageError | undefined;
   private confirmedSegment: number;
+  /** Where the volume is being cut off: nothing past it is served any more. */
+  private cutAtBytes = Number.POSITIVE_INFINITY;
   /** What ends each request that waits for something. */
   private readonly requests = new Set<(error: StorageError) => void>();
 
@@ -30,7 +33,7 @@ export class Volume implements BlockDevice {
   }
 
   get sizeBytes(): number {
-    return this.parts.ownership.manifest.sizeBytes;
+    return Math.min(this.parts.ownership.manifest.sizeBytes, this.cutAtBytes);
   }
 
   get readOnly(): boolean {
@@ -177,6 +180,27 @@ export class Volume implements BlockDevice {
       `Volume ${this.name} is read-only since its journal failed: ${cause.message}`,
       { cause },
     );
+  }
+
+  /** Makes the volume larger, while clients use it; done when the store says so. */
+  async grow(sizeBytes: number): Promise<Resized> {
+    this.requireWritable();
+    const beforeBytes = this.sizeBytes;
+    await this.underWay(grow(this.parts, sizeBytes));
+    return { beforeBytes, sizeBytes };
+  }
+
+  /** Makes the volume smaller, which no client may have; what is cut off is gone. */
+  async shrink(sizeBytes: number): Promise<Resized> {
+    this.requireWritable();
+    const beforeBytes = this.sizeBytes;
+    this.cutAtBytes = sizeBytes;
+    try {
+      await this.underWay(shrink(this.parts, sizeBytes));
+      return { beforeBytes, sizeBytes };
+    } finally {
+      this.cutAtBytes = Number.POSITIVE_INFINITY;
+    }
   }
 
   /** Reads and verifies all of the volume's objects, at the set rate. */
