@@ -1,6 +1,6 @@
 import { availableParallelism, hostname } from 'node:os';
 import type { Clock } from '../base/clock.ts';
-import type { StorageError } from '../base/errors.ts';
+import { StorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import type { Random } from '../base/random.ts';
 import type { Settings } from '../cli/configuration/keys.ts';
@@ -12,6 +12,7 @@ import { createLocalDisk } from '../store/local-disk.ts';
 import { findVolume, listVolumes } from '../volume/catalog.ts';
 import type { EngineWorkers } from '../volume/engine-workers.ts';
 import { openVolume } from '../volume/open-volume.ts';
+import { growDetached } from '../volume/resize.ts';
 import { openReadOnly } from '../volume/read-only-volume.ts';
 import { defaultVolumeSettings, type VolumeSettings } from '../volume/settings.ts';
 import { createEngineThreads } from './engine-threads.ts';
@@ -83,6 +84,13 @@ export function volumeSources(
           host: hostname(),
           ...options,
         });
+      },
+      async grow(name, sizeBytes) {
+        const settings = volumeSettings(settingsOf(name));
+        const distrust = settingsOf(name).unsafe_single_writer ? undefined : await trust.judge();
+        if (distrust !== undefined) throw new StorageError('read-only', distrust);
+        const context = { store, clock, random, log, settings, name, writerId: await writerId };
+        return growDetached(context, sizeBytes);
       },
       async close() {
         await workers.close();

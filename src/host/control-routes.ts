@@ -4,7 +4,7 @@ import type { ControlRequest, ControlRoutes } from './control-socket.ts';
 import type { DaemonStatus } from './status.ts';
 import type { VolumeCatalog } from './volume-catalog.ts';
 
-/** What the commands `status`, `volume attach`, `volume detach` and `volume scrub` ask of a daemon. */
+/** What the commands `status` and `volume attach`, `detach`, `scrub` and `resize` ask of a daemon. */
 export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog): ControlRoutes {
   return {
     'GET /status': status,
@@ -23,6 +23,12 @@ export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog
       }
       return attached.volume.scrub();
     },
+    'POST /resize': async (request) => {
+      const name = nameIn(request);
+      const shrinks = request.query.get('shrink') === 'true';
+      const resized = await catalog.resize(name, { sizeBytes: sizeIn(request), shrinks });
+      return { resized: name, ...resized };
+    },
     'POST /detach': async (request) => {
       const volume = nameIn(request);
       return { detached: volume, wasAttached: await catalog.detach(volume) };
@@ -34,6 +40,12 @@ function nameIn({ query }: ControlRequest): string {
   const name = query.get('volume');
   if (name === null) throw new StorageError('usage', 'name the volume: ?volume=NAME');
   return name;
+}
+
+function sizeIn({ query }: ControlRequest): number {
+  const size = query.get('size') ?? '';
+  if (!/^\d{1,15}$/.test(size)) throw new StorageError('usage', 'say the size: ?size=BYTES');
+  return Number(size);
 }
 
 function takeOverIn({ query }: ControlRequest): TakeOver {

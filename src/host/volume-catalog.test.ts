@@ -196,4 +196,79 @@ describe('a catalog', () => {
     await expect(catalog.detach('v')).rejects.toBe(down);
     expect(deviceOf(await catalog.open('v'))).toBe(source.attachments[1]);
   });
+
+  describe('of a volume that gets another size', () => {
+    const [oneMebibyte, twoMebibytes] = [2 ** 20, 2 ** 21];
+    const grows = { sizeBytes: twoMebibytes, shrinks: false };
+    const cutOff = { sizeBytes: oneMebibyte / 2, shrinks: true };
+    let source: MemorySource;
+    let catalog: VolumeCatalog;
+    beforeEach(() => {
+      source = new MemorySource('s3://a', ['v']);
+      catalog = catalogOf([source]);
+    });
+
+    it('lets the attached one grow under its clients', async () => {
+      const { device } = await catalog.open('v');
+      expect(await catalog.resize('v', grows)).toEqual({
+        beforeBytes: oneMebibyte,
+        sizeBytes: twoMebibytes,
+      });
+      expect(device.sizeBytes).toBe(twoMebibytes);
+      expect((await catalog.open('v')).description).toBe('2MiB in s3://a');
+      expect(source.grown.size).toBe(0);
+    });
+
+    it('waits for one that is being attached', async () => {
+      const opening = catalog.open('v');
+      await catalog.resize('v', grows);
+      expect((await opening).device.sizeBytes).toBe(twoMebibytes);
+      expect(source.grown.size).toBe(0);
+    });
+
+    it('grows in its store what is not attached, and attaches nothing for that', async () => {
+      await catalog.resize('v', grows);
+      expect([...source.grown]).toEqual([['v', twoMebibytes]]);
+      expect(source.attachments).toEqual([]);
+      await expect(catalog.resize('w', grows)).rejects.toMatchObject({ code: 'not-found' });
+    });
+
+    it('leaves alone what another host has, and says which', async () => {
+      source.holders.set('v', 'elsewhere');
+      const refused = catalog.resize('v', grows);
+      await expect(refused).rejects.toMatchObject({ code: 'held' });
+      await expect(refused).rejects.toThrow('elsewhere');
+    });
+
+    it('cuts off nothing that is attached', async () => {
+      const client = await catalog.open('v');
+      await expect(catalog.resize('v', cutOff)).rejects.toThrow('has 1 client');
+      await client.close();
+      await expect(catalog.resize('v', cutOff)).rejects.toMatchObject({ code: 'held' });
+      expect(source.attachments[0]?.sizeBytes).toBe(oneMebibyte);
+      await catalog.detach('v');
+      await catalog.resize('v', cutOff);
+      expect(source.attachments[1]).toMatchObject({ sizeBytes: oneMebibyte / 2, end: 'closed' });
+    });
+
+    it('gives to nobody what is being cut off', async () => {
+      const shrinking = Promise.withResolvers<void>();
+      source.beforeAttach = () => shrinking.promise;
+      const resized = catalog.resize('v', cutOff);
+      await expect(catalog.open('v')).rejects.toThrow('is being made smaller');
+      const closing = catalog.close();
+      shrinking.resolve();
+      await resized;
+      await closing;
+      expect(source.attachments).toHaveLength(1);
+      expect(source.attachments[0]?.end).toBe('closed');
+    });
+
+    it('gives up what could not be cut off', async () => {
+      source.shrinkError = down;
+      await expect(catalog.resize('v', cutOff)).rejects.toBe(down);
+      expect(source.attachments[0]?.end).toBe('closed');
+      expect((await catalog.open('v')).device.sizeBytes).toBe(oneMebibyte);
+    });
+  });
 });

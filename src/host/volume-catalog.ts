@@ -1,15 +1,24 @@
 import type { BlockDevice } from '../base/block-device.ts';
 import type { Clock } from '../base/clock.ts';
-import { isStorageError, StorageError, toStorageError } from '../base/errors.ts';
+import { StorageError, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { formatDuration, formatSize, roundDuration } from '../base/quantity.ts';
 import { type DeviceStatistics, MeteredDevice } from './metered-device.ts';
+import {
+  attachedError,
+  readOnlyError,
+  resizeDetached,
+  type Resizing,
+  shrinkingError,
+} from './resizing.ts';
+import type { Resized } from '../volume/resize.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
-import type {
-  AttachedVolume,
-  AttachOptions,
-  VolumeSource,
-  VolumeSummary,
+import {
+  type AttachedVolume,
+  type AttachOptions,
+  sourceOf,
+  type VolumeSource,
+  type VolumeSummary,
 } from './volume-source.ts';
 
 /** A volume that a client may ask for. */
@@ -73,6 +82,8 @@ export class VolumeCatalog {
   readonly #attached = new Map<string, Attachment>();
   /** What an operator took from the clients; it stays so until it is attached by an operator. */
   readonly #detached = new Map<string, Promise<boolean>>();
+  /** Volumes that are being made smaller: nobody gets them meanwhile. */
+  readonly #shrinking = new Map<string, Promise<Resized>>();
   #closing = false;
 
   constructor(options: VolumeCatalogOptions) {
@@ -158,6 +169,50 @@ export class VolumeCatalog {
     return detaching;
   }
 
+  /**
+   * Gives a volume another size: one that is attached here at once, and only a larger one; any other
+   * in its store. `held` when another host has it.
+   */
+  async resize(name: string, resizing: Resizing): Promise<Resized> {
+    for (;;) {
+      const underWay = this.#underWay(name);
+      if (underWay === undefined) break;
+      await underWay.catch(() => undefined);
+    }
+    const resized = await this.#resizeNow(name, resizing);
+    const sizes = { from: formatSize(resized.beforeBytes), to: formatSize(resized.sizeBytes) };
+    this.#options.log.info('volume resized', { volume: name, ...sizes });
+    return resized;
+  }
+
+  /** What decides whether the volume is attached; nothing, when it is known. */
+  #underWay(name: string): Promise<unknown> | undefined {
+    const attaching = this.#attached.has(name) ? undefined : this.#attachments.get(name);
+    const watch = attaching?.watch();
+    if (watch !== undefined) throw waitingError(watch);
+    return this.#shrinking.get(name) ?? attaching?.done;
+  }
+
+  #resizeNow(name: string, resizing: Resizing): Promise<Resized> {
+    const present = this.#attached.get(name);
+    if (resizing.shrinks) {
+      if (this.#closing) throw new StorageError('shutting-down', 'the daemon is shutting down');
+      if (present !== undefined) throw attachedError(name, present.clients);
+      const shrinking = this.#resizeDetached(name, resizing).finally(() =>
+        this.#shrinking.delete(name),
+      );
+      this.#shrinking.set(name, shrinking);
+      return shrinking;
+    }
+    if (present === undefined || present.volume.ended) return this.#resizeDetached(name, resizing);
+    if (present.volume.grow === undefined) throw readOnlyError(name);
+    return present.volume.grow(resizing.sizeBytes);
+  }
+
+  async #resizeDetached(name: string, resizing: Resizing): Promise<Resized> {
+    return resizeDetached(await this.#sourceOf(name), name, resizing);
+  }
+
   async #detachNow(name: string): Promise<boolean> {
     await this.#stopWatching(name);
     const attachment = this.#attached.get(name);
@@ -210,7 +265,11 @@ export class VolumeCatalog {
     this.#closing = true;
     const attaching = [...this.#attachments.values()];
     for (const { giveUp } of attaching) giveUp.abort();
-    await Promise.allSettled([...attaching.map(({ done }) => done), ...this.#detached.values()]);
+    await Promise.allSettled([
+      ...attaching.map(({ done }) => done),
+      ...this.#detached.values(),
+      ...this.#shrinking.values(),
+    ]);
     const closed = await Promise.allSettled(
       this.attached().map(({ name, volume }) => this.#giveUp(name, volume)),
     );
@@ -225,6 +284,7 @@ export class VolumeCatalog {
 
   #attach(name: string, takeOver: TakeOver, onWatch?: (watch: LeaseWatch) => void): Attaching {
     if (this.#closing) throw new StorageError('shutting-down', 'the daemon is shutting down');
+    if (this.#shrinking.has(name)) throw shrinkingError(name);
     const present = this.#attached.get(name);
     // Another host took it: the next client, when there is no other, gets a fresh attempt at it.
     const stale = present?.volume.ended === true && present.clients === 0 ? present : undefined;
@@ -276,21 +336,8 @@ export class VolumeCatalog {
     return attachment;
   }
 
-  /**
-   * The one store that has the volume. Every store must answer: with one silent, a volume of the
-   * same name there could be the one that the client means.
-   */
-  async #sourceOf(name: string): Promise<VolumeSource> {
-    const holders = await Promise.all(
-      this.#options.sources.map(async (source) => ((await has(source, name)) ? [source] : [])),
-    );
-    const [first, second] = holders.flat();
-    if (first === undefined) throw new StorageError('not-found', `there is no volume "${name}"`);
-    if (second === undefined) return first;
-    throw new StorageError(
-      'conflict',
-      `two stores have a volume "${name}", ${first.url} and ${second.url}: serve them from two daemons`,
-    );
+  #sourceOf(name: string): Promise<VolumeSource> {
+    return sourceOf(this.#options.sources, name);
   }
 
   async #defaultName(): Promise<string> {
@@ -301,16 +348,6 @@ export class VolumeCatalog {
     if (first !== undefined && others.length === 0) return first;
     const problem = first === undefined ? 'there is no volume' : 'there are several volumes';
     throw new StorageError('not-found', `${problem} and no default_volume is set: name an export`);
-  }
-}
-
-async function has(source: VolumeSource, name: string): Promise<boolean> {
-  try {
-    await source.find(name);
-    return true;
-  } catch (error) {
-    if (isStorageError(error, 'not-found') || isStorageError(error, 'usage')) return false;
-    throw error;
   }
 }
 

@@ -1,6 +1,8 @@
+import { isStorageError, StorageError } from '../base/errors.ts';
 import type { BlockDevice } from '../base/block-device.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
 import type { CheckReport } from '../volume/check-report.ts';
+import type { Resized } from '../volume/resize.ts';
 import type { OperationMetrics } from '../store/with-metrics.ts';
 import type { VolumeStatistics } from '../volume/statistics.ts';
 
@@ -13,6 +15,8 @@ export interface VolumeSource {
   find(name: string): Promise<VolumeSummary>;
   /** `held` when another writer has it and `options` leave it to him. */
   attach(name: string, options: AttachOptions): Promise<AttachedVolume>;
+  /** Makes a volume larger that is not attached; `held` when another writer has it. */
+  grow(name: string, sizeBytes: number): Promise<Resized>;
   statistics(): StoreStatistics;
   close(): Promise<void>;
 }
@@ -40,6 +44,10 @@ export interface AttachedVolume extends BlockDevice {
   statistics(): VolumeStatistics;
   /** Reads and verifies all of its objects; one that is attached for reading only has none. */
   scrub?(): Promise<CheckReport>;
+  /** Makes it larger, while clients use it. Neither is there where it is attached for reading only. */
+  grow?(sizeBytes: number): Promise<Resized>;
+  /** Cuts off what is past that size, for good; no client may have it. */
+  shrink?(sizeBytes: number): Promise<Resized>;
   /** Uploads everything, makes a checkpoint and gives the volume up. */
   close(): Promise<void>;
   /** Leaves at once; what was flushed is in the journal. */
@@ -56,4 +64,34 @@ export interface StoreStatistics {
   readonly inFlight: number;
   /** By what they did, in more detail. */
   readonly operations: Readonly<Record<string, OperationMetrics>>;
+}
+
+/**
+ * The one store that has the volume. Every store must answer: with one silent, a volume of the
+ * same name there could be the one that is meant.
+ */
+export async function sourceOf(
+  sources: readonly VolumeSource[],
+  name: string,
+): Promise<VolumeSource> {
+  const holders = await Promise.all(
+    sources.map(async (source) => ((await has(source, name)) ? [source] : [])),
+  );
+  const [first, second] = holders.flat();
+  if (first === undefined) throw new StorageError('not-found', `there is no volume "${name}"`);
+  if (second === undefined) return first;
+  throw new StorageError(
+    'conflict',
+    `two stores have a volume "${name}", ${first.url} and ${second.url}: serve them from two daemons`,
+  );
+}
+
+async function has(source: VolumeSource, name: string): Promise<boolean> {
+  try {
+    await source.find(name);
+    return true;
+  } catch (error) {
+    if (isStorageError(error, 'not-found') || isStorageError(error, 'usage')) return false;
+    throw error;
+  }
 }

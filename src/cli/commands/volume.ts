@@ -11,12 +11,13 @@ import { findOne, type StoredVolume, volumesOf } from '../volumes.ts';
 import { attachVerb, detachVerb } from './attach.ts';
 import { checkVerb } from './volume-check.ts';
 import { repairVerb } from './volume-repair.ts';
+import { resizeVerb } from './volume-resize.ts';
 import { scrubVerb } from './volume-scrub.ts';
 import { describeSetAside, discardVerb, findSetAside } from './volume-discard.ts';
 
 export const volumeNoun: Noun = {
   name: 'volume',
-  summary: 'Make, list, show, check, mend, move and delete volumes',
+  summary: 'Make, list, show, resize, check, mend, move and delete volumes',
   verbs: [
     {
       name: 'create',
@@ -78,6 +79,7 @@ export const volumeNoun: Noun = {
       keys: storeKeys,
       run: remove,
     },
+    resizeVerb,
     checkVerb,
     scrubVerb,
     repairVerb,

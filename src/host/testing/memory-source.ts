@@ -1,6 +1,7 @@
 import { DurationHistogram } from '../../base/histogram.ts';
 import { StorageError } from '../../base/errors.ts';
 import { neverScrubbed } from '../../volume/scrubber.ts';
+import type { Resized } from '../../volume/resize.ts';
 import type { TakeOver } from '../../volume/take-over.ts';
 import type {
   AttachedVolume,
@@ -12,12 +13,13 @@ import type {
 /** A volume in memory whose calls a test can see. */
 export class MemoryVolume implements AttachedVolume {
   readonly name: string;
-  readonly bytes: Uint8Array;
+  bytes: Uint8Array;
   readonly readOnly = false;
   readonly preferredBlockBytes = 4096;
   ended = false;
   end: 'closed' | 'abandoned' | undefined;
   closeError: Error | undefined;
+  shrinkError: Error | undefined;
 
   constructor(name: string, sizeBytes: number) {
     this.name = name;
@@ -45,6 +47,19 @@ export class MemoryVolume implements AttachedVolume {
     lengthBytes: number,
   ): { lengthBytes: number; hole: false; zero: false }[] {
     return [{ lengthBytes, hole: false, zero: false }];
+  }
+  grow(sizeBytes: number): Promise<Resized> {
+    return Promise.resolve(this.#resize(sizeBytes));
+  }
+  shrink(sizeBytes: number): Promise<Resized> {
+    if (this.shrinkError !== undefined) return Promise.reject(this.shrinkError);
+    return Promise.resolve(this.#resize(sizeBytes));
+  }
+  #resize(sizeBytes: number): Resized {
+    const before = this.bytes;
+    this.bytes = new Uint8Array(sizeBytes);
+    this.bytes.set(before.subarray(0, sizeBytes));
+    return { beforeBytes: before.length, sizeBytes };
   }
   statistics(): ReturnType<AttachedVolume['statistics']> {
     return {
@@ -105,6 +120,7 @@ export class MemorySource implements VolumeSource {
   /** When set, every call fails with it. */
   failure: StorageError | undefined;
   closed = false;
+  shrinkError: Error | undefined;
 
   constructor(url: string, names: string[]) {
     this.url = url;
@@ -124,12 +140,23 @@ export class MemorySource implements VolumeSource {
     return this.#answer(async () => {
       await this.beforeAttach(name, options);
       const volume = new MemoryVolume(name, 2 ** 20);
+      volume.shrinkError = this.shrinkError;
       this.attachments.push(volume);
       return volume;
     });
   }
   /** What a test does while a volume is attached. */
   beforeAttach: (name: string, options: AttachOptions) => Promise<void> = () => Promise.resolve();
+  /** What volumes that are not attached were grown to. */
+  readonly grown = new Map<string, number>();
+  grow(name: string, sizeBytes: number): Promise<Resized> {
+    return this.#answer(() => {
+      const host = this.holders.get(name);
+      if (host !== undefined) throw new StorageError('held', `attached on ${host}`);
+      this.grown.set(name, sizeBytes);
+      return { beforeBytes: 2 ** 20, sizeBytes };
+    });
+  }
   statistics(): ReturnType<VolumeSource['statistics']> {
     return {
       requests: { get: 7 },
