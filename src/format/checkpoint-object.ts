@@ -33,7 +33,8 @@ export const checkpointHeaderOffset = {
   tableChecksum: 52, // u32, of the stored bytes
   placementBytes: 56, // u64, zero: no segment has been moved
   variant: 64, // u32
-  reserved2: 68, // 24 bytes, zero
+  timeMs: 68, // u64, of the last entry that is in it, since 1970; 0: not known
+  reserved2: 76, // 16 bytes, zero
   checksum: 92, // u32, of bytes 0 to 91
 } as const;
 
@@ -70,10 +71,12 @@ export interface PageReference {
   readonly liveBlocks: number;
 }
 
+/** `timeMs`: when the last that is in it was written; 0 when it is the state of no moment of the log. */
 export function encodeCheckpoint(
   volumeId: string,
   at: CheckpointPosition,
   pages: readonly PageReference[],
+  timeMs = 0,
 ): Uint8Array {
   const plain = new Uint8Array(pages.length * pageRowBytes);
   const table = viewOf(plain);
@@ -94,9 +97,20 @@ export function encodeCheckpoint(
   view.setUint8(field.tableCodec, codecNumber[packed.codec]);
   view.setUint32(field.tableChecksum, checksum(packed.bytes), true);
   view.setUint32(field.variant, at.variant, true);
+  writeUint64(view, field.timeMs, timeMs);
   endHeader(bytes, shape);
   bytes.set(packed.bytes, checkpointHeaderBytes);
   return bytes;
+}
+
+/** When the last that is in a checkpoint was written; `bytes` begin with its header. */
+export function checkpointTimeMs(
+  bytes: Uint8Array,
+  volumeId: string,
+  at: CheckpointPosition,
+): number {
+  requireCheckpointHeader(bytes, volumeId, at);
+  return readUint64(viewOf(bytes), checkpointHeaderOffset.timeMs);
 }
 
 export function decodeCheckpoint(
@@ -104,6 +118,25 @@ export function decodeCheckpoint(
   volumeId: string,
   at: CheckpointPosition,
 ): PageReference[] {
+  const field = checkpointHeaderOffset;
+  requireCheckpointHeader(bytes, volumeId, at);
+  const view = viewOf(bytes);
+  const stored = bytes.subarray(checkpointHeaderBytes);
+  if (stored.byteLength !== readUint64(view, field.tableBytes))
+    throw corrupt('page table cut short');
+  if (checksum(stored) !== view.getUint32(field.tableChecksum, true)) {
+    throw corrupt('page table fails its checksum');
+  }
+  const count = view.getUint32(field.pageCount, true);
+  const codec = codecOf(view.getUint8(field.tableCodec));
+  return decodeRows(decompress(stored, codec, count * pageRowBytes), count);
+}
+
+function requireCheckpointHeader(
+  bytes: Uint8Array,
+  volumeId: string,
+  at: CheckpointPosition,
+): void {
   const field = checkpointHeaderOffset;
   requireHeader(bytes, shape);
   const view = viewOf(bytes);
@@ -119,15 +152,6 @@ export function decodeCheckpoint(
     const found = `segment ${segment} epoch ${epoch} variant ${variant} of volume ${owner}`;
     throw corrupt(`checkpoint of ${found} in a wrong place`);
   }
-  const stored = bytes.subarray(checkpointHeaderBytes);
-  if (stored.byteLength !== readUint64(view, field.tableBytes))
-    throw corrupt('page table cut short');
-  if (checksum(stored) !== view.getUint32(field.tableChecksum, true)) {
-    throw corrupt('page table fails its checksum');
-  }
-  const count = view.getUint32(field.pageCount, true);
-  const codec = codecOf(view.getUint8(field.tableCodec));
-  return decodeRows(decompress(stored, codec, count * pageRowBytes), count);
 }
 
 function decodeRows(plain: Uint8Array, count: number): PageReference[] {

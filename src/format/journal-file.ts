@@ -5,9 +5,11 @@ import {
   endHeader,
   type HeaderShape,
   hexToBytes,
+  readUint64,
   requireHeader,
   requireZero,
   viewOf,
+  writeUint64,
 } from './binary.ts';
 import { entryBytes } from './entry.ts';
 import { blockBytes, segmentDataBytes, segmentEntries } from './geometry.ts';
@@ -30,7 +32,9 @@ export const journalHeaderOffset = {
   previousEntries: 20, // u32
   volumeId: 24, // 16 bytes
   checksum: 40, // u32, of bytes 0 to 39
-  reserved: 44, // to 511, zero
+  openedMs: 44, // u64, as in the segment object
+  openedChecksum: 52, // u32, of bytes 44 to 51, seeded with the checksum; zero with openedMs
+  reserved: 56, // to 511, zero
 } as const;
 
 export const recordOffset = {
@@ -66,6 +70,8 @@ export interface JournalHeader {
    * it found that many, for a write may survive only with all those before it.
    */
   readonly previousEntries: number;
+  /** What the times of its entries count from; 0 where they are not known. */
+  readonly openedMs: number;
 }
 
 export function encodeJournalHeader(header: JournalHeader): Uint8Array {
@@ -77,7 +83,16 @@ export function encodeJournalHeader(header: JournalHeader): Uint8Array {
   view.setUint32(journalHeaderOffset.previousEntries, header.previousEntries, true);
   bytes.set(hexToBytes(header.volumeId), journalHeaderOffset.volumeId);
   endHeader(bytes, shape);
+  if (header.openedMs > 0) {
+    writeUint64(view, journalHeaderOffset.openedMs, header.openedMs);
+    view.setUint32(journalHeaderOffset.openedChecksum, openedChecksum(bytes), true);
+  }
   return bytes;
+}
+
+function openedChecksum(bytes: Uint8Array): number {
+  const { checksum: sumAt, openedMs, openedChecksum: end } = journalHeaderOffset;
+  return checksum(bytes.subarray(openedMs, end), viewOf(bytes).getUint32(sumAt, true));
 }
 
 /** The header, or `undefined` when the file holds none (new, or torn). */
@@ -86,6 +101,9 @@ export function decodeJournalHeader(bytes: Uint8Array): JournalHeader | undefine
   const sum = checksum(bytes.subarray(0, journalHeaderOffset.checksum));
   if (view.getUint32(journalHeaderOffset.checksum, true) !== sum) return undefined;
   requireHeader(bytes, shape);
+  const openedMs = readUint64(view, journalHeaderOffset.openedMs);
+  const openedSum = view.getUint32(journalHeaderOffset.openedChecksum, true);
+  if (openedSum !== (openedMs === 0 ? 0 : openedChecksum(bytes))) return undefined;
   requireZero(bytes, journalHeaderOffset.reserved, journalHeaderUsedBytes, 'journal header');
   return {
     volumeId: bytesToHex(
@@ -94,6 +112,7 @@ export function decodeJournalHeader(bytes: Uint8Array): JournalHeader | undefine
     segment: view.getUint32(journalHeaderOffset.segment, true),
     epoch: view.getUint32(journalHeaderOffset.epoch, true),
     previousEntries: view.getUint32(journalHeaderOffset.previousEntries, true),
+    openedMs,
   };
 }
 

@@ -71,8 +71,8 @@ export class Fields {
     return value as Record<string, string>;
   }
 
-  optional<T>(key: string, decode: (value: unknown) => T): T | undefined {
-    const value = this.object[key];
+  optional<T>(key: string, decode: (value: unknown) => T, absent?: null): T | undefined {
+    const value = this.object[key] ?? (key in this.object ? null : absent);
     if (value === undefined) throw this.wrong(key, 'a value or null');
     return value === null ? undefined : decode(value);
   }

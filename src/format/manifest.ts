@@ -4,6 +4,7 @@ import { blockBytes, maximumVolumeBytes } from './geometry.ts';
 import { Fields, parseJson } from './json-fields.ts';
 import { type Ancestor, decodeAncestor } from './lineage.ts';
 import type { CheckpointPosition } from './names.ts';
+import { decodeRetention, encodableRetention, type Retention } from './retention.ts';
 import {
   decodeCheckpointPosition,
   decodeSnapshot,
@@ -52,6 +53,8 @@ export interface Manifest {
   readonly ancestors: readonly Ancestor[];
   /** In the order in which they were made. */
   readonly snapshots: readonly Snapshot[];
+  /** How long all that was written is kept, to go back to any moment; absent: not at all. */
+  readonly retention?: Retention | undefined;
   /** Random at every swap: tells one's own swap whose answer was lost from another's. */
   readonly nonce: string;
 }
@@ -78,6 +81,7 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
     head: encodablePosition(manifest.head),
     ancestors: manifest.ancestors,
     snapshots: manifest.snapshots.map(encodableSnapshot),
+    retention: encodableRetention(manifest.retention),
     nonce: manifest.nonce,
   };
   return new TextEncoder().encode(`${JSON.stringify(document, null, 2)}\n`);
@@ -103,6 +107,7 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
     head: fields.optional('head', decodeCheckpointPosition),
     ancestors: fields.list('ancestors').map(decodeAncestor),
     snapshots: fields.list('snapshots').map(decodeSnapshot),
+    retention: fields.optional('retention', decodeRetention, null),
     nonce: fields.text('nonce'),
   };
   requirePlausible(manifest);

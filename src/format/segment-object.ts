@@ -48,7 +48,8 @@ export const segmentHeaderOffset = {
   reserved1: 69, // 3 bytes, zero
   entryTableChecksum: 72, // u32, of the stored bytes
   frameTableChecksum: 76, // u32
-  reserved2: 80, // 44 bytes, zero: encryption
+  openedMs: 80, // u64, what the times of entries count from, since 1970; 0: they are not known
+  reserved2: 88, // 36 bytes, zero: encryption
   checksum: 124, // u32, of bytes 0 to 123
 } as const;
 
@@ -74,6 +75,8 @@ export interface SegmentHeader extends LogPosition {
   readonly frameCount: number;
   readonly objectBytes: number;
   readonly sealedMs: number;
+  /** What the times of its entries count from; 0: they are not known. */
+  readonly openedMs: number;
   readonly entryTableBytes: number;
   readonly entryTableCodec: Codec;
   readonly entryTableChecksum: number;
@@ -122,6 +125,7 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
   view.setUint8(at.entryTableCodec, codecNumber[header.entryTableCodec]);
   view.setUint32(at.entryTableChecksum, header.entryTableChecksum, true);
   view.setUint32(at.frameTableChecksum, header.frameTableChecksum, true);
+  writeUint64(view, at.openedMs, header.openedMs);
   endHeader(bytes, shape);
   return bytes;
 }
@@ -141,6 +145,7 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader {
     volumeId: bytesToHex(bytes.subarray(at.volumeId, at.volumeId + 16)),
     objectBytes: readUint64(view, at.objectBytes),
     sealedMs: readUint64(view, at.sealedMs),
+    openedMs: readUint64(view, at.openedMs),
     entryTableBytes: view.getUint32(at.entryTableBytes, true),
     entryTableCodec: codecOf(view.getUint8(at.entryTableCodec)),
     entryTableChecksum: view.getUint32(at.entryTableChecksum, true),

@@ -11,7 +11,7 @@ import {
   segmentsPrefix,
 } from '../format/names.ts';
 import { inParallel } from './concurrency.ts';
-import type { SegmentEntries } from './fold.ts';
+import type { TimedEntries } from './fold.ts';
 import { readSegmentTables } from './segment-tables.ts';
 
 /** What the local disk knows of the last time this volume was attached here. */
@@ -42,7 +42,7 @@ export async function writeLocalState(
 
 /** The log after the checkpoint, as far as the store has it unbroken. */
 export interface StoredTail {
-  readonly segments: SegmentEntries[];
+  readonly segments: TimedEntries[];
   /** The last segment that counts; the checkpoint's when there is no tail. */
   readonly lastSegment: number;
   /** Who wrote what is past the closed tenures; `undefined` when nothing is. */
@@ -88,8 +88,8 @@ export async function loadStoredTail(
     positions.push(at);
   }
   const segments = await inParallel(positions, concurrency, async (at) => {
-    const { entries } = await readSegmentTables(store, manifest.id, at);
-    return { ...at, entries };
+    const { header, entries } = await readSegmentTables(store, manifest.id, at);
+    return { ...at, entries, openedMs: header.openedMs };
   });
   return { segments, lastSegment: head + positions.length, openEpoch };
 }

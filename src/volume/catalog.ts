@@ -20,6 +20,7 @@ import {
   volumePrefix,
 } from '../format/names.ts';
 import { loadManifest } from './ownership.ts';
+import { retentionFromBirth } from './retention.ts';
 import { type LeaseWatch, type TakeOver, whenFree } from './take-over.ts';
 
 export interface NewVolume {
@@ -28,6 +29,8 @@ export interface NewVolume {
   readonly sizeBytes: number;
   readonly codec?: Codec;
   readonly durability?: Durability;
+  /** How long all that is written is kept, to go back to any moment; 0 for not at all. */
+  readonly retainMs?: number;
 }
 
 export interface CatalogContext {
@@ -54,11 +57,13 @@ export async function createVolume(
 ): Promise<Manifest> {
   const name = requireVolumeName(wanted.name);
   const sizeBytes = requireVolumeSize(wanted.sizeBytes);
+  const nowMs = context.clock.wallMs();
+  const { retainMs = 0 } = wanted;
   const manifest: Manifest = {
     id: bytesToHex(context.random.bytes(16)),
     name,
     sizeBytes,
-    createdAt: isoTime(context.clock.wallMs()),
+    createdAt: isoTime(nowMs),
     codec: wanted.codec ?? 'zstd',
     durability: wanted.durability ?? 'local',
     epoch: 0,
@@ -68,6 +73,7 @@ export async function createVolume(
     head: undefined,
     ancestors: [],
     snapshots: [],
+    retention: retainMs === 0 ? undefined : retentionFromBirth(retainMs, nowMs),
     nonce: bytesToHex(context.random.bytes(16)),
   };
   if ((await store.load(nameKey(name))) !== undefined) throw nameTaken(store, name);

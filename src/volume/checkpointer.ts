@@ -8,9 +8,10 @@ import type { EngineWorkers } from './engine-workers.ts';
 import {
   type FoldedPage,
   type PageAssignments,
+  lastTimeMs,
   type PageChange,
   PageGrouping,
-  type SegmentEntries,
+  type TimedEntries,
   touchedPages,
 } from './fold.ts';
 import type { Ownership } from './ownership.ts';
@@ -57,7 +58,7 @@ export class Checkpointer {
   private readonly context: CheckpointerContext;
   private table: PageTable;
   /** Committed segments that the checkpoint does not hold yet, in order. */
-  private readonly tail: SegmentEntries[];
+  private readonly tail: TimedEntries[];
   /** Pages that the tail changes. */
   private touched = new Set<number>();
   private running: Promise<void> | undefined;
@@ -66,7 +67,7 @@ export class Checkpointer {
   private ended: StorageError | undefined;
   checkpointCount = 0;
 
-  constructor(context: CheckpointerContext, table: PageTable, tail: readonly SegmentEntries[]) {
+  constructor(context: CheckpointerContext, table: PageTable, tail: readonly TimedEntries[]) {
     this.context = context;
     this.table = table;
     this.tail = [...tail];
@@ -82,7 +83,7 @@ export class Checkpointer {
   }
 
   /** A segment became committed, all before it being so. */
-  committed(segment: SegmentEntries): void {
+  committed(segment: TimedEntries): void {
     this.tail.push(segment);
     touchedPages(segment.entries, this.touched);
     this.cancelIdleTimer?.();
@@ -120,7 +121,7 @@ export class Checkpointer {
 
   private async fold(): Promise<void> {
     const segments = [...this.tail];
-    const last = segments.at(-1) as SegmentEntries;
+    const last = segments.at(-1) as TimedEntries;
     const { epoch } = this.context.ownership;
     const at: CheckpointPosition = { segment: last.segment, epoch, variant: 0 };
     const grouping = new PageGrouping(() => this.table.indices());
@@ -131,7 +132,7 @@ export class Checkpointer {
     const changes = await this.storePages(at, grouping.pages);
     const table = this.table.with(changes);
     const { volumeId, ownership } = this.context;
-    const object = encodeCheckpoint(volumeId, at, table.references());
+    const object = encodeCheckpoint(volumeId, at, table.references(), lastTimeMs(last));
     await this.put(checkpointKey(volumeId, at), [object]);
     await ownership.update((manifest) => ({ ...manifest, head: at }));
     this.table = table;

@@ -1,5 +1,5 @@
-import { checksum } from '../format/binary.ts';
-import { decodeEntries, entryKind } from '../format/entry.ts';
+import { checksum, viewOf } from '../format/binary.ts';
+import { decodeEntries, entryBytes, entryKind, entryTimeMs } from '../format/entry.ts';
 import { pageBlocks } from '../format/geometry.ts';
 import { decodePage, encodePage, nowhere } from '../format/map-page.ts';
 import { MapPage } from './map-page.ts';
@@ -62,6 +62,18 @@ export interface SegmentEntries {
   readonly segment: number;
   readonly epoch: number;
   readonly entries: Uint8Array;
+}
+
+/** With the times of the entries. */
+export interface TimedEntries extends SegmentEntries {
+  /** What they count from; 0: they are not known. */
+  readonly openedMs: number;
+}
+
+/** When the last entry was written, since 1970; 0 when that is not known. */
+export function lastTimeMs({ entries, openedMs }: TimedEntries): number {
+  if (openedMs === 0) return 0;
+  return openedMs + entryTimeMs(viewOf(entries), entries.byteLength - entryBytes);
 }
 
 /** What becomes of one page: whether its stored form still counts, and the assignments over it. */

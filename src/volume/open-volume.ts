@@ -19,9 +19,10 @@ import { findVolumeId } from './catalog.ts';
 import { Checkpointer } from './checkpointer.ts';
 import { DiskCache } from './disk-cache.ts';
 import type { EngineWorkers } from './engine-workers.ts';
-import type { SegmentEntries } from './fold.ts';
+import { lastTimeMs, type TimedEntries } from './fold.ts';
 import { FrameReader } from './frame-reader.ts';
 import { JournalFiles } from './journal-files.ts';
+import { LogClock } from './log-clock.ts';
 import { blockMemory, entriesOf, replay } from './live-blocks.ts';
 import {
   closeFiles,
@@ -218,6 +219,17 @@ function journalFiles(
   return new JournalFiles(disk, directory, settings.journalBytes, used, free);
 }
 
+/** The last time that anything of the volume bears: what is written from now on is not before it. */
+function lastLogTimeMs({ ownership, tail, recovered }: Attached, table: PageTable): number {
+  const last = tail.segments.at(-1);
+  return Math.max(
+    table.timeMs,
+    last === undefined ? 0 : lastTimeMs(last),
+    recovered.segments.at(-1)?.lastTimeMs ?? 0,
+    ownership.manifest.retention?.storedThroughMs ?? 0,
+  );
+}
+
 /** Makes the parts and connects what each tells the others. */
 function assemble(
   options: OpenVolumeOptions,
@@ -234,8 +246,12 @@ function assemble(
   const files = journalFiles(options, recovered, `${directory}/journal`);
   const { cache, memory } = blockMemory(map, settings);
   const onFailure = (error: StorageError): void => volume.stopWriting(error);
+  const times = new LogClock(clock, log, lastLogTimeMs(attached, table));
   const segments = new SegmentLog(
-    { clock, settings, volumeId, epoch, memory, files },
+    {
+      ...{ clock, settings, volumeId, epoch, memory, files, times },
+      keepsFlushTimes: () => ownership.manifest.retention !== undefined,
+    },
     recovered.segments,
     tail.lastSegment + recovered.segments.length,
     (segment) => uploader.add(segment),
@@ -255,7 +271,10 @@ function assemble(
     tail.segments,
   );
   const uploader = new Uploader(
-    { store, clock, random, log, workers, settings, volumeId, epoch, codec },
+    {
+      ...{ store, clock, random, log, workers, settings, volumeId, epoch, codec },
+      keepsReplaced: () => ownership.manifest.retention !== undefined,
+    },
     tail.lastSegment,
     {
       share: () => files.usedCount / files.capacity,
@@ -265,10 +284,11 @@ function assemble(
     {
       onTable: (segment, frameTable) => frames.learnTable(segment, frameTable),
       onCommitted: (segment) => {
-        const committed: SegmentEntries = {
+        const committed: TimedEntries = {
           segment: segment.number,
           epoch,
           entries: entriesOf(segment),
+          openedMs: segment.header.openedMs,
         };
         segments.committed(segment);
         checkpointer.committed(committed);
@@ -293,26 +313,12 @@ function assemble(
     requireWritable: () => volume.requireWritable(),
   });
   const parts: VolumeParts = {
-    clock,
-    log,
-    disk,
+    ...{ clock, log, disk, ownership, map, memory, cache, diskCache, frames, files, segments },
+    ...{ uploader, checkpointer, reader, writer, settings },
     statePath: `${directory}/state.json`,
-    ownership,
-    map,
-    memory,
-    cache,
-    diskCache,
-    frames,
-    files,
-    segments,
-    uploader,
-    checkpointer,
-    reader,
-    writer,
     durability: settings.durability ?? durability,
     attachment: attached.attachment,
     scrubber: attached.scrubber,
-    settings,
   };
   const volume = new Volume(parts);
   ownership.whenLost((error) => volume.lose(error));

@@ -36,6 +36,8 @@ export interface PackJob {
   readonly blockCount: number;
   readonly sealedMs: number;
   readonly codec: Codec;
+  /** Whether blocks that the same segment replaced later are kept: someone may go back to them. */
+  readonly keepsReplaced: boolean;
 }
 
 export interface PackedSegment {
@@ -82,7 +84,7 @@ export class Packer {
       );
     }
     const table = entryTableOf(records, job.entryCount);
-    zeroDeadBlocks(data, decodeEntries(table));
+    if (!job.keepsReplaced) zeroDeadBlocks(data, decodeEntries(table));
     return assemble(job, table, data, into);
   }
 }
@@ -146,6 +148,7 @@ function assemble(
     frameCount,
     objectBytes: at,
     sealedMs: job.sealedMs,
+    openedMs: job.header.openedMs,
     entryTableBytes: entries.bytes.byteLength,
     entryTableCodec: entries.codec,
     entryTableChecksum,

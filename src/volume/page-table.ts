@@ -1,6 +1,10 @@
 import type { ObjectStore } from '../base/object-store.ts';
 import { checksum, corrupt } from '../format/binary.ts';
-import { decodeCheckpoint, type PageReference } from '../format/checkpoint-object.ts';
+import {
+  checkpointTimeMs,
+  decodeCheckpoint,
+  type PageReference,
+} from '../format/checkpoint-object.ts';
 import { decodePage } from '../format/map-page.ts';
 import { type Lineage, volumeOfCheckpoint } from '../format/lineage.ts';
 import { type CheckpointPosition, checkpointKey, pagesKey } from '../format/names.ts';
@@ -14,9 +18,12 @@ export class PageTable {
   private readonly pages = new Map<number, PageReference>();
   /** Bytes of all pages as stored. */
   readonly storedBytes: number;
+  /** When the last that is in it was written; 0 when that is not known. */
+  readonly timeMs: number;
 
-  constructor(store: ObjectStore, lineage: Lineage, pages: Iterable<PageReference>) {
+  constructor(store: ObjectStore, lineage: Lineage, pages: Iterable<PageReference>, timeMs = 0) {
     this.store = store;
+    this.timeMs = timeMs;
     this.lineage = lineage;
     let storedBytes = 0;
     for (const page of pages) {
@@ -35,8 +42,9 @@ export class PageTable {
     const volumeId = volumeOfCheckpoint(lineage, at);
     const key = checkpointKey(volumeId, at);
     try {
-      const pages = decodeCheckpoint(await store.get(key), volumeId, at);
-      return new PageTable(store, lineage, pages);
+      const object = await store.get(key);
+      const pages = decodeCheckpoint(object, volumeId, at);
+      return new PageTable(store, lineage, pages, checkpointTimeMs(object, volumeId, at));
     } catch (error) {
       throw aboutObject(error, key);
     }

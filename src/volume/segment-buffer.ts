@@ -1,6 +1,14 @@
 import { assert } from '../base/assert.ts';
 import { checksum, viewOf, writeUint64 } from '../format/binary.ts';
-import { type EntryKind, encodeEntry, entryKind, entryOffset } from '../format/entry.ts';
+import {
+  type EntryKind,
+  encodeEntry,
+  entryKind,
+  entryOffset,
+  entryTimeMs,
+  maximumEntryTimeMs,
+  stampEntry,
+} from '../format/entry.ts';
 import { blockBytes, segmentBlocks, segmentEntries } from '../format/geometry.ts';
 import {
   encodeJournalHeader,
@@ -12,6 +20,17 @@ import {
 } from '../format/journal-file.ts';
 import type { JournalFile } from './journal-files.ts';
 import type { ScannedSegment } from './journal-scan.ts';
+
+/** Where the times of entries come from. */
+export interface EntryTimes {
+  /** Milliseconds since 1970; never goes back. */
+  nowMs(): number;
+  /**
+   * Whether a write may be answered before its batch is made. Else all entries of a batch have the
+   * time at which it was made, which is before every answer and costs one look at the clock.
+   */
+  readonly answersEarly: boolean;
+}
 
 /** A run of bytes that goes to the journal file next, and what it brings the segment to. */
 export interface JournalBatch {
@@ -48,14 +67,19 @@ export class SegmentBuffer {
   private memory: Uint8Array | undefined;
   /** Entries before this one are being written and can no longer grow. */
   private frozenEntries = 0;
+  /** Entries before this one have their time. */
+  private stampedEntries = 0;
+  private readonly times: EntryTimes | undefined;
 
-  /** `memory` for the data, 8 MiB; none when the data is in the journal file already. */
+  /** `memory` for the data, 8 MiB, and `times`; none when it all is in the journal file already. */
   constructor(
     header: JournalHeader,
     file: JournalFile,
     memory: Uint8Array | undefined,
     openedMs: number,
+    times?: EntryTimes,
   ) {
+    this.times = times;
     this.header = header;
     this.file = file;
     this.memory = memory;
@@ -81,6 +105,7 @@ export class SegmentBuffer {
     segment.journaledEntries = scanned.entryCount;
     segment.journaledBlocks = scanned.blockCount;
     segment.syncedEntries = scanned.entryCount;
+    segment.stampedEntries = scanned.entryCount;
     segment.sealed = true;
     segment.sealedMs = sealedMs;
     return segment;
@@ -134,11 +159,46 @@ export class SegmentBuffer {
     return true;
   }
 
+  /**
+   * Says that a flush of all before was answered at `answeredMs`; false when the segment is full.
+   * What has no time yet is not newer than that: it was appended before, and waits for its answer.
+   */
+  appendFlushed(answeredMs: number): boolean {
+    if (this.entryCount === segmentEntries) return false;
+    this.addEntry(entryKind.flushed, 0, 0, 0);
+    this.stamp(this.sinceOpened(answeredMs));
+    return true;
+  }
+
   private addEntry(kind: EntryKind, firstBlock: number, count: number, firstIndex: number): void {
     const at = this.entryCount * recordBytes;
     if (at === this.records.byteLength) this.growRecords();
     encodeEntry(this.view, at, { kind, firstBlock, count, firstIndex });
     this.entryCount += 1;
+    if (this.times?.answersEarly === true) this.stamp(this.nowTimeMs());
+  }
+
+  /** Gives all entries that have no time yet this one. */
+  private stamp(timeMs: number): void {
+    for (let ordinal = this.stampedEntries; ordinal < this.entryCount; ordinal += 1) {
+      stampEntry(this.view, ordinal * recordBytes, timeMs);
+    }
+    this.stampedEntries = this.entryCount;
+  }
+
+  private nowTimeMs(): number {
+    assert(this.times !== undefined, 'only what is written here gets a time here');
+    return this.sinceOpened(this.times.nowMs());
+  }
+
+  private sinceOpened(timeMs: number): number {
+    return Math.min(maximumEntryTimeMs, Math.max(0, timeMs - this.header.openedMs));
+  }
+
+  /** When the last entry was written, since 1970; all entries must have their times. */
+  get lastTimeMs(): number {
+    assert(this.stampedEntries === this.entryCount, 'what is journaled has its time');
+    return this.header.openedMs + entryTimeMs(this.view, (this.entryCount - 1) * recordBytes);
   }
 
   /** A write that goes on where the last one ended becomes part of its entry. */
@@ -151,6 +211,9 @@ export class SegmentBuffer {
     const high = this.view.getUint32(at + entryOffset.firstBlock + 4, true);
     const lastBlock = high * 0x1_0000_0000 + low + before;
     if (lastBlock !== firstBlock) return false;
+    // Two writes with an answer between them must be told apart by their times.
+    const isTold = this.times?.answersEarly === true;
+    if (isTold && entryTimeMs(this.view, at) !== this.nowTimeMs()) return false;
     const lastIndex = this.view.getUint16(at + entryOffset.firstIndex, true) + before;
     assert(lastIndex === firstIndex, 'blocks of a segment are used in order');
     writeUint64(this.view, at + entryOffset.count, before + count);
@@ -172,6 +235,7 @@ export class SegmentBuffer {
     const to = this.entryCount;
     if (from === to) return undefined;
     this.frozenEntries = to;
+    if (this.stampedEntries < to) this.stamp(this.nowTimeMs());
     this.sumBlocks(this.journaledBlocks, this.blockCount);
     const sums = new Uint8Array(this.blockChecksums.buffer);
     for (let ordinal = from; ordinal < to; ordinal += 1) {

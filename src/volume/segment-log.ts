@@ -5,6 +5,7 @@ import type { EntryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
 import { Journal } from './journal.ts';
 import type { JournalFiles } from './journal-files.ts';
+import type { LogClock } from './log-clock.ts';
 import { SegmentBuffer } from './segment-buffer.ts';
 import type { SegmentMemory } from './segment-memory.ts';
 import type { VolumeSettings } from './settings.ts';
@@ -16,6 +17,9 @@ export interface SegmentLogContext {
   readonly epoch: number;
   readonly memory: SegmentMemory;
   readonly files: JournalFiles;
+  readonly times: LogClock;
+  /** Whether the log says when flushes were answered. */
+  keepsFlushTimes(): boolean;
 }
 
 /** Where a write's blocks went: `count` of them at `firstIndex` of `segment`; 0 when none fitted. */
@@ -41,6 +45,10 @@ export class SegmentLog {
   private lastEntryCount: number;
   private cancelSealTimer: (() => void) | undefined;
   private isSealDue = false;
+  /** Whether anything was appended since the last flush that was answered and told. */
+  private isUnflushed = false;
+  /** When a flush was answered; said in the log with what is appended next. */
+  private flushAnsweredMs: number | undefined;
   private readonly result: Appended = { count: 0, segment: 0, firstIndex: 0 };
 
   /** `lastNumber` and its entry count: of the newest segment there is, recovered or stored. */
@@ -63,7 +71,7 @@ export class SegmentLog {
   append(firstBlock: number, count: number, from: Uint8Array, at: number): Appended {
     const { result } = this;
     result.count = 0;
-    const segment = this.openSegment();
+    const segment = this.segmentToGrow();
     if (segment === undefined) return result;
     result.segment = segment.number;
     result.firstIndex = segment.blockCount;
@@ -76,13 +84,43 @@ export class SegmentLog {
 
   /** Appends an entry of zeroes; false when that cannot be done now. */
   appendZero(kind: EntryKind, firstBlock: number, count: number): boolean {
-    const segment = this.openSegment();
+    const segment = this.segmentToGrow();
     if (segment === undefined) return false;
     const done = segment.appendZero(kind, firstBlock, count);
     assert(done, 'an open segment is never full');
     this.journal.appended(blockBytes);
     if (segment.isFull) this.seal();
     return true;
+  }
+
+  /** The open segment, about to be appended to: what is to be said of before is in it. */
+  private segmentToGrow(): SegmentBuffer | undefined {
+    const segment = this.openSegment();
+    if (segment === undefined || this.flushAnsweredMs === undefined) return this.grown(segment);
+    this.tellFlush(segment);
+    if (!segment.isFull) return this.grown(segment);
+    this.seal();
+    return this.grown(this.openSegment());
+  }
+
+  private grown(segment: SegmentBuffer | undefined): SegmentBuffer | undefined {
+    if (segment !== undefined) this.isUnflushed = true;
+    return segment;
+  }
+
+  /**
+   * A flush was answered. The log says so with what follows, or when the open segment is ended: it
+   * never costs a write of its own that anybody waits for.
+   */
+  flushAnswered(): void {
+    if (!this.isUnflushed || !this.context.keepsFlushTimes()) return;
+    this.isUnflushed = false;
+    this.flushAnsweredMs ??= this.context.times.nowMs();
+  }
+
+  private tellFlush(segment: SegmentBuffer): void {
+    if (this.flushAnsweredMs === undefined) return;
+    if (segment.appendFlushed(this.flushAnsweredMs)) this.flushAnsweredMs = undefined;
   }
 
   private openSegment(): SegmentBuffer | undefined {
@@ -101,9 +139,14 @@ export class SegmentLog {
       epoch: context.epoch,
       segment: this.nextNumber,
       previousEntries: this.lastEntryCount,
+      openedMs: context.times.nowMs(),
     };
     this.nextNumber += 1;
-    const segment = new SegmentBuffer(header, file, memory, context.clock.monotonicMs());
+    const times = {
+      nowMs: () => context.times.nowMs(),
+      answersEarly: context.settings.writesAnswered === 'memory',
+    };
+    const segment = new SegmentBuffer(header, file, memory, context.clock.monotonicMs(), times);
     this.open = segment;
     context.memory.hold(segment);
     this.segments.set(segment.number, segment);
@@ -132,9 +175,10 @@ export class SegmentLog {
     assert(segment.entryCount > 0, 'a sealed segment says something');
     this.cancelSealTimer?.();
     this.isSealDue = false;
+    this.tellFlush(segment);
     this.open = undefined;
     this.lastEntryCount = segment.entryCount;
-    segment.seal(this.context.clock.wallMs());
+    segment.seal(this.context.times.nowMs());
     this.journal.sealed(segment);
   }
 

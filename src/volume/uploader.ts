@@ -14,6 +14,8 @@ export interface UploaderContext extends PatientContext {
   readonly volumeId: string;
   readonly epoch: number;
   readonly codec: Codec;
+  /** Whether what a segment replaced itself is kept in it. */
+  keepsReplaced(): boolean;
 }
 
 /** How full the journal is, and how much was ever written to the volume. */
@@ -46,6 +48,8 @@ export class Uploader {
   private cancelTick: (() => void) | undefined;
   private stopped: StorageError | undefined;
   committed: number;
+  /** Segments up to this one may lack what they replaced themselves: no going back into them. */
+  lastIncomplete: number;
   uploadedBytes = 0;
   uploadedSegments = 0;
 
@@ -61,6 +65,7 @@ export class Uploader {
   ) {
     this.context = context;
     this.committed = committed;
+    this.lastIncomplete = committed;
     this.journal = journal;
     this.onTable = events.onTable;
     this.onCommitted = events.onCommitted;
@@ -135,6 +140,8 @@ export class Uploader {
 
   private async upload(segment: SegmentBuffer): Promise<void> {
     const { workers, volumeId, epoch, codec } = this.context;
+    const keepsReplaced = this.context.keepsReplaced();
+    if (!keepsReplaced) this.lastIncomplete = Math.max(this.lastIncomplete, segment.number);
     const at = { segment: segment.number, epoch };
     const job = {
       path: segment.file.path,
@@ -144,6 +151,7 @@ export class Uploader {
       blockCount: segment.blockCount,
       sealedMs: segment.sealedMs,
       codec,
+      keepsReplaced,
     };
     const packed = await workers.pack(job);
     const attempts = await this.put(segmentKey(volumeId, at), packed.body);

@@ -102,20 +102,34 @@ export class Volume implements BlockDevice {
   private flushToDisk(): Done {
     const { segments, ownership } = this.parts;
     const done = segments.flushLocal();
-    if (done === undefined) return ownership.lease.certain('unheard', true);
-    return done.then(() => ownership.lease.certain('unheard', true));
+    const certain =
+      done === undefined
+        ? ownership.lease.certain('unheard', true)
+        : done.then(() => ownership.lease.certain('unheard', true));
+    return this.afterFlush(certain);
   }
 
   /** Done when all that was written is in the store, and the volume was still ours after that. */
   private flushToStore(): Done {
     const { segments, uploader } = this.parts;
     const last = segments.lastNumber;
-    if (last <= this.confirmedSegment) return this.parts.ownership.lease.certain('ours', true);
+    if (last <= this.confirmedSegment) {
+      return this.afterFlush(this.parts.ownership.lease.certain('ours', true));
+    }
     segments.seal();
-    return uploader.whenCommitted(last).then(async () => {
+    const stored = uploader.whenCommitted(last).then(async () => {
       await this.parts.ownership.confirm();
       this.confirmedSegment = Math.max(this.confirmedSegment, last);
     });
+    return this.afterFlush(stored);
+  }
+
+  /** Tells the log when the flush is answered. */
+  private afterFlush(done: Done): Done {
+    const { segments } = this.parts;
+    if (done !== undefined) return done.then(() => segments.flushAnswered());
+    segments.flushAnswered();
+    return undefined;
   }
 
   /**

@@ -20,20 +20,18 @@ import { concatenate } from '../../src/store/parts.ts';
 /** The worked examples of docs/FORMAT.md: one small volume, whose bytes never change again. */
 const volumeId = '00112233445566778899aabbccddeeff';
 const at = { segment: 7, epoch: 3 };
+const openedMs = 1_790_000_000_000;
 const block = new Uint8Array(4096).fill(0xab);
 
-export const exampleHeader: JournalHeader = { volumeId, ...at, previousEntries: 5 };
+export const exampleHeader: JournalHeader = { volumeId, ...at, previousEntries: 5, openedMs };
 
 function entries(): Uint8Array {
   const table = new Uint8Array(2 * entryBytes);
   const view = viewOf(table);
-  encodeEntry(view, 0, { kind: entryKind.data, firstBlock: 256, count: 1, firstIndex: 0 });
-  encodeEntry(view, entryBytes, {
-    kind: entryKind.hole,
-    firstBlock: 2 ** 33,
-    count: 2 ** 18,
-    firstIndex: 0,
-  });
+  const data = { kind: entryKind.data, firstBlock: 256, count: 1, firstIndex: 0, timeMs: 2 };
+  const hole = { kind: entryKind.hole, firstBlock: 2 ** 33, count: 2 ** 18, firstIndex: 0 };
+  encodeEntry(view, 0, data);
+  encodeEntry(view, entryBytes, { ...hole, timeMs: 1500 });
   return table;
 }
 
@@ -66,7 +64,8 @@ function segment(): Uint8Array {
     entryCount: 2,
     frameCount: 1,
     objectBytes: 128 + frames.byteLength + table.byteLength + block.byteLength,
-    sealedMs: 1_790_000_000_000,
+    sealedMs: openedMs + 5000,
+    openedMs,
     entryTableBytes: table.byteLength,
     entryTableCodec: 'none',
     entryTableChecksum: checksum(table),
@@ -83,17 +82,16 @@ const page = encodePage({
 });
 
 function checkpoint(): Uint8Array {
-  return encodeCheckpoint(volumeId, { ...at, variant: 0 }, [
-    {
-      pageIndex: 0,
-      ...at,
-      part: 0,
-      offset: 0,
-      storedBytes: page.byteLength,
-      checksum: checksum(page),
-      liveBlocks: 1,
-    },
-  ]);
+  const row = {
+    pageIndex: 0,
+    ...at,
+    part: 0,
+    offset: 0,
+    storedBytes: page.byteLength,
+    checksum: checksum(page),
+    liveBlocks: 1,
+  };
+  return encodeCheckpoint(volumeId, { ...at, variant: 0 }, [row], openedMs + 1500);
 }
 
 const manifest = encodeManifest({
@@ -125,12 +123,24 @@ const manifest = encodeManifest({
       clones: [{ volumeId: 'dd'.repeat(16), since: '2026-09-21T15:05:00.000Z' }],
     },
   ],
+  retention: {
+    retainMs: 86_400_000,
+    keptFrom: { checkpoint: { segment: 3, epoch: 1, variant: 0 }, timeMs: openedMs - 90_000_000 },
+    storedThroughMs: openedMs,
+    turns: [
+      {
+        segment: 4,
+        checkpoint: { segment: 4, epoch: 2, variant: 1 },
+        timeMs: openedMs - 3_600_000,
+      },
+    ],
+  },
   nonce: 'ffeeddccbbaa99887766554433221100',
 });
 
 /** By the name under which docs/FORMAT.md shows them; long runs of one block are cut off there. */
 export const examples: Readonly<Record<string, Uint8Array>> = {
-  'journal header': encodeJournalHeader(exampleHeader).subarray(0, 48),
+  'journal header': encodeJournalHeader(exampleHeader).subarray(0, 64),
   'journal records': records(),
   'segment object': segment().subarray(0, 128 + 12 + 48 + 16),
   'map page': page,
