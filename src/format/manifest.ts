@@ -3,7 +3,7 @@ import type { Codec } from './compression.ts';
 import { blockBytes, maximumVolumeBytes } from './geometry.ts';
 import { Fields, parseJson } from './json-fields.ts';
 import { type Ancestor, decodeAncestor } from './lineage.ts';
-import type { CheckpointPosition } from './names.ts';
+import type { CheckpointPosition, SerialPosition } from './names.ts';
 import { decodeRetention, encodableRetention, type Retention } from './retention.ts';
 import {
   decodeCheckpointPosition,
@@ -51,6 +51,8 @@ export interface Manifest {
   readonly head: CheckpointPosition | undefined;
   /** Whose the segments before this volume's own are, the oldest first; none unless it is a clone. */
   readonly ancestors: readonly Ancestor[];
+  /** Where what is left of moved segments is; none when no segment has been moved. */
+  readonly placement: SerialPosition | undefined;
   /** In the order in which they were made. */
   readonly snapshots: readonly Snapshot[];
   /** How long all that was written is kept, to go back to any moment; absent: not at all. */
@@ -80,6 +82,7 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
     writer: manifest.writer ?? null,
     head: encodablePosition(manifest.head),
     ancestors: manifest.ancestors,
+    placement: manifest.placement ?? null,
     snapshots: manifest.snapshots.map(encodableSnapshot),
     retention: encodableRetention(manifest.retention),
     nonce: manifest.nonce,
@@ -106,6 +109,7 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
     writer: fields.optional('writer', decodeWriter),
     head: fields.optional('head', decodeCheckpointPosition),
     ancestors: fields.list('ancestors').map(decodeAncestor),
+    placement: fields.optional('placement', decodeSerialPosition),
     snapshots: fields.list('snapshots').map(decodeSnapshot),
     retention: fields.optional('retention', decodeRetention, null),
     nonce: fields.text('nonce'),
@@ -145,6 +149,11 @@ function requirePlausible(manifest: Manifest): void {
 function decodeTenure(value: unknown): Tenure {
   const fields = new Fields(value, 'tenure');
   return { epoch: fields.count('epoch'), lastSegment: fields.count('lastSegment') };
+}
+
+function decodeSerialPosition(value: unknown): SerialPosition {
+  const fields = new Fields(value, 'placement');
+  return { serial: fields.count('serial'), epoch: fields.count('epoch') };
 }
 
 function decodeWriter(value: unknown): Writer {

@@ -24,6 +24,14 @@ export interface CheckpointPosition extends LogPosition {
   readonly variant: number;
 }
 
+/** Which compacted object or placement; each kind counts them anew in each epoch. */
+export interface SerialPosition {
+  /** From 1. */
+  readonly serial: number;
+  /** Epoch of the writer that made it. */
+  readonly epoch: number;
+}
+
 export const maximumVariant = 0xffff;
 /** A checkpoint writes fewer objects with pages than this. */
 const partsPerVariant = 0x1_0000;
@@ -68,6 +76,20 @@ export function pagesKey(volumeId: string, at: LogPosition, part: number): strin
   return `${volumePrefix(volumeId)}pages/${hex8(at.segment)}-${hex8(at.epoch)}-${hex8(part)}`;
 }
 
+/** An object with what is left of several segments. */
+export function compactedKey(volumeId: string, at: SerialPosition): string {
+  return `${compactedPrefix(volumeId)}${hex8(at.serial)}-${hex8(at.epoch)}`;
+}
+
+export function compactedPrefix(volumeId: string): string {
+  return `${volumePrefix(volumeId)}compacted/`;
+}
+
+/** Which compacted object has what is left of each segment that was moved. */
+export function placementKey(volumeId: string, at: SerialPosition): string {
+  return `${volumePrefix(volumeId)}placements/${hex8(at.serial)}-${hex8(at.epoch)}`;
+}
+
 /** What `segmentKey` encoded. */
 export function parseSegmentKey(volumeId: string, key: string): LogPosition {
   const found = parseVolumeKey(volumeId, key);
@@ -80,22 +102,39 @@ export type VolumeKey =
   | { readonly kind: 'manifest' }
   | { readonly kind: 'segment'; readonly at: LogPosition }
   | { readonly kind: 'checkpoint'; readonly at: CheckpointPosition }
-  | { readonly kind: 'pages'; readonly at: LogPosition; readonly part: number };
+  | { readonly kind: 'pages'; readonly at: LogPosition; readonly part: number }
+  | { readonly kind: 'compacted'; readonly at: SerialPosition }
+  | { readonly kind: 'placement'; readonly at: SerialPosition };
 
 /** What `key` names of the volume, or `undefined` when nothing of ours is called so. */
 export function parseVolumeKey(volumeId: string, key: string): VolumeKey | undefined {
   if (key === manifestKey(volumeId)) return { kind: 'manifest' };
   const prefix = volumePrefix(volumeId);
-  const pattern = /^(segments|checkpoints|pages)\/([0-9a-f]{8})-([0-9a-f]{8})(?:-([0-9a-f]{8}))?$/;
+  const pattern = /^([a-z]+)\/([0-9a-f]{8})-([0-9a-f]{8})(?:-([0-9a-f]{8}))?$/;
   const match = key.startsWith(prefix) ? pattern.exec(key.slice(prefix.length)) : null;
   if (match === null) return undefined;
-  const [, kind = '', segment = '', epoch = '', third] = match;
-  const at = { segment: Number.parseInt(segment, 16), epoch: Number.parseInt(epoch, 16) };
-  const number = third === undefined ? undefined : Number.parseInt(third, 16);
-  if (kind === 'pages') return number === undefined ? undefined : { kind, at, part: number };
-  if (kind === 'segments') return number === undefined ? { kind: 'segment', at } : undefined;
+  const [, kind = '', ...numbers] = match;
+  const [first = 0, epoch = 0, third] = numbers
+    .filter((digits) => digits !== undefined)
+    .map((digits) => Number.parseInt(digits, 16));
+  return keyOf(kind, first, epoch, third);
+}
+
+function keyOf(
+  kind: string,
+  first: number,
+  epoch: number,
+  third: number | undefined,
+): VolumeKey | undefined {
+  const at = { segment: first, epoch };
+  if (kind === 'pages') return third === undefined ? undefined : { kind, at, part: third };
   // Variant 0 has no third number: one checkpoint has one key.
-  return number === 0 ? undefined : { kind: 'checkpoint', at: { ...at, variant: number ?? 0 } };
+  if (kind === 'checkpoints')
+    return third === 0 ? undefined : { kind: 'checkpoint', at: { ...at, variant: third ?? 0 } };
+  if (third !== undefined) return undefined;
+  if (kind === 'segments') return { kind: 'segment', at };
+  if (kind === 'compacted') return { kind, at: { serial: first, epoch } };
+  return kind === 'placements' ? { kind: 'placement', at: { serial: first, epoch } } : undefined;
 }
 
 function hex8(value: number): string {

@@ -207,15 +207,27 @@ export function decodeFrameTable(header: SegmentHeader, start: Uint8Array): Fram
   const table = start.subarray(segmentHeaderBytes, tableEnd);
   if (checksum(table) !== header.frameTableChecksum)
     throw corrupt('frame table fails its checksum');
+  const firstOffset = tableEnd + header.entryTableBytes;
+  return decodeFrameRecords(table, header.blockCount, firstOffset, header.objectBytes);
+}
+
+/** The rows of a frame table whose checksum has passed; the frames follow from `firstOffset` on. */
+export function decodeFrameRecords(
+  table: Uint8Array,
+  blockCount: number,
+  firstOffset: number,
+  objectBytes: number,
+): FrameTable {
+  const count = table.byteLength / frameRecordBytes;
   const view = viewOf(table);
   const frames: FrameTable = {
-    blockCount: header.blockCount,
+    blockCount,
     offsets: new Uint32Array(count),
     storedBytes: new Uint32Array(count),
     checksums: new Uint32Array(count),
     codecs: new Uint8Array(count),
   };
-  let offset = tableEnd + header.entryTableBytes;
+  let offset = firstOffset;
   for (let frame = 0; frame < count; frame += 1) {
     const at = frame * frameRecordBytes;
     const storedBytes = view.getUint32(at + frameRecordOffset.storedBytes, true);
@@ -227,7 +239,7 @@ export function decodeFrameTable(header: SegmentHeader, start: Uint8Array): Fram
     if (storedBytes > frameBytes) throw corrupt(`frame ${frame} is longer than its plain bytes`);
     offset += storedBytes;
   }
-  if (offset !== header.objectBytes) throw corrupt('frames do not end where the object does');
+  if (offset !== objectBytes) throw corrupt('frames do not end where the object does');
   return frames;
 }
 

@@ -72,6 +72,7 @@ export async function createVolume(
     writer: undefined,
     head: undefined,
     ancestors: [],
+    placement: undefined,
     snapshots: [],
     retention: retainMs === 0 ? undefined : retentionFromBirth(retainMs, nowMs),
     nonce: bytesToHex(context.random.bytes(16)),

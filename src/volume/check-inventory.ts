@@ -74,6 +74,8 @@ export class Inventory {
     const found = parseVolumeKey(this.manifest.id, key);
     if (found === undefined) return 'unknown';
     if (found.kind === 'manifest') return 'referenced';
+    // Nothing makes these yet.
+    if (found.kind === 'compacted' || found.kind === 'placement') return 'unknown';
     const { at } = found;
     if (at.segment === 0 || at.epoch === 0 || at.epoch > this.manifest.epoch) return 'unknown';
     if (found.kind === 'segment') return this.standingOfSegment(at);

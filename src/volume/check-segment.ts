@@ -14,7 +14,7 @@ import {
   maximumObjectBytes,
   type SegmentHeader,
 } from '../format/segment-object.ts';
-import { unpackBatch } from './frame-reader.ts';
+import { unpackBatch } from './object-frames.ts';
 import { readEntryTable, tablesReachBytes } from './segment-tables.ts';
 
 /** What was found of one segment. */

@@ -1,8 +1,14 @@
 import { type StorageError, toStorageError } from '../base/errors.ts';
 import { segmentFrames } from '../format/geometry.ts';
 
-/** Is given a frame's plain bytes, which are only there while it runs: it copies what it wants. */
-export type FrameTaker = (frame: number, plain: Uint8Array) => void;
+/**
+ * Is given a frame's plain bytes, which are only there while it runs: it copies what it wants. Bit i
+ * of `present` says whether block i of the frame is among them.
+ */
+export type FrameTaker = (frame: number, plain: Uint8Array, present: number) => void;
+
+/** All blocks of a frame. */
+export const allPresent = -1;
 
 /** A frame that is being fetched, and who waits for it. */
 class FrameLoad {
@@ -21,13 +27,13 @@ class FrameLoad {
     return this.outcome.promise;
   }
 
-  settle(plain: Uint8Array | StorageError): void {
+  settle(plain: Uint8Array | StorageError, present: number): void {
     if (!(plain instanceof Uint8Array)) {
       this.outcome.reject(plain);
       return;
     }
     try {
-      for (const take of this.takers) take(this.frame, plain);
+      for (const take of this.takers) take(this.frame, plain, present);
       this.outcome.resolve();
     } catch (error) {
       this.outcome.reject(toStorageError(error));
@@ -41,7 +47,7 @@ export interface FrameRun {
   readonly first: number;
   readonly count: number;
   /** Frame `first + index` is here, or what is wrong with it. */
-  deliver(index: number, plain: Uint8Array | StorageError): void;
+  deliver(index: number, plain: Uint8Array | StorageError, present?: number): void;
   /** Tells whoever still waits for one of these frames. */
   fail(error: StorageError): void;
 }
@@ -84,22 +90,22 @@ export class FrameLoads {
   }
 
   private runOf(segment: number, started: readonly FrameLoad[]): FrameRun {
-    const settle = (load: FrameLoad, plain: Uint8Array | StorageError): void => {
+    const settle = (load: FrameLoad, plain: Uint8Array | StorageError, present: number): void => {
       const number = segment * segmentFrames + load.frame;
       if (this.loads.get(number) !== load) return;
       this.loads.delete(number);
-      load.settle(plain);
+      load.settle(plain, present);
     };
     return {
       segment,
       first: started[0]?.frame ?? 0,
       count: started.length,
-      deliver(index, plain) {
+      deliver(index, plain, present = allPresent) {
         const load = started[index];
-        if (load !== undefined) settle(load, plain);
+        if (load !== undefined) settle(load, plain, present);
       },
       fail(error) {
-        for (const load of started) settle(load, error);
+        for (const load of started) settle(load, error, 0);
       },
     };
   }

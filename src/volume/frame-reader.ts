@@ -1,13 +1,10 @@
-import { breathe, type Clock } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { StorageError, toStorageError } from '../base/errors.ts';
-import type { LentBytes } from '../base/lent-bytes.ts';
 import type { ObjectStart, ObjectStore } from '../base/object-store.ts';
 import { checksum } from '../format/binary.ts';
 import { blockBytes, frameBlocks, segmentFrames } from '../format/geometry.ts';
 import { journalBlockPosition } from '../format/journal-file.ts';
-import { type LogPosition, segmentKey } from '../format/names.ts';
 import {
-  decodeFrame,
   decodeFrameTable,
   type FrameTable,
   frameSeed,
@@ -19,12 +16,14 @@ import {
 import type { DiskCache } from './disk-cache.ts';
 import { FetchMemory } from './fetch-memory.ts';
 import { FrameLoads, type FrameRun, type FrameTaker } from './frame-loads.ts';
+import { MovedFrames } from './moved-frames.ts';
+import { aboutObject, isMissingObject } from './object-errors.ts';
+import { type FramedObject, ObjectFrames } from './object-frames.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
+import type { SegmentPlace, SegmentPlaces } from './segment-places.ts';
 
 /** Frame tables kept in RAM; 2 KiB each. */
 const maximumTables = 4096;
-/** Frames unpacked before others get their turn: about 1 ms. */
-export const unpackBatch = 16;
 
 export interface FrameSources {
   readonly store: ObjectStore;
@@ -32,31 +31,37 @@ export interface FrameSources {
   readonly diskCache: DiskCache | undefined;
   /** Segments that are still in the journal. */
   readonly journaled: ReadonlyMap<number, SegmentBuffer>;
-  /** Under which volume a segment was stored: of a clone, an ancestor wrote most of them. */
-  volumeOf(segment: number): string;
-  /** And under which epoch. */
-  epochOf(segment: number): number;
+  /** Where the others are. */
+  readonly places: SegmentPlaces;
 }
 
 /**
  * Fetches frames: from the journal file while the segment is there, else from the disk cache, else
- * by a ranged read of the object.
+ * by ranged reads of the object that has the segment now.
  */
 export class FrameReader {
   private readonly sources: FrameSources;
   private readonly tables = new Map<number, FrameTable>();
   private readonly tableLoads = new Map<number, Promise<FrameTable>>();
   private readonly memory = new FetchMemory();
+  private readonly frames: ObjectFrames;
+  private readonly moved: MovedFrames;
   private readonly loads = new FrameLoads((run) => {
     this.fetchRun(run).then(
       () => run.fail(new StorageError('internal', 'a frame was not read')),
       (error: unknown) => run.fail(toStorageError(error)),
     );
   });
-  storeReads = 0;
 
   constructor(sources: FrameSources) {
     this.sources = sources;
+    const { store } = sources;
+    this.frames = new ObjectFrames({ ...sources, memory: this.memory });
+    this.moved = new MovedFrames({ store, memory: this.memory, frames: this.frames });
+  }
+
+  get storeReads(): number {
+    return this.frames.storeReads;
   }
 
   /** As `FrameLoads.load`. */
@@ -75,28 +80,29 @@ export class FrameReader {
     }
   }
 
-  private keyOf(at: LogPosition): string {
-    return segmentKey(this.sources.volumeOf(at.segment), at);
+  private async fetchRun(run: FrameRun): Promise<void> {
+    const { places } = this.sources;
+    const journaled = this.sources.journaled.get(run.segment);
+    if (journaled !== undefined && (await this.readJournal(journaled, run))) return;
+    let place = await places.find(run.segment);
+    for (;;) {
+      try {
+        return await this.fetchFrom(place, run);
+      } catch (error) {
+        if (!isMissingObject(error)) throw error;
+        // It was moved since, by us or by another: then its old object is deleted some day.
+        const elsewhere = await places.findAgain(run.segment, place);
+        if (elsewhere === undefined) throw aboutObject(error, place.key);
+        place = elsewhere;
+      }
+    }
   }
 
-  private async fetchRun(run: FrameRun): Promise<void> {
-    const { segment, first, count } = run;
-    const journaled = this.sources.journaled.get(segment);
-    if (journaled !== undefined && (await this.readJournal(journaled, run))) return;
-    const at = { segment, epoch: this.sources.epochOf(segment) };
-    if (this.isWorthWhole(run) && (await this.readWhole(at, run))) return;
-    const table = await this.tableOf(segment);
-    for (let from = 0; from < count; ) {
-      if (await this.readDiskCache(at, table, run, from)) {
-        from += 1;
-        continue;
-      }
-      // One request for all that the disk cache does not have, up to the next that it has.
-      let end = from + 1;
-      while (end < count && !this.isInDiskCache(segment, first + end)) end += 1;
-      await this.readStore(at, table, run, from, end);
-      from = end;
-    }
+  private async fetchFrom(place: SegmentPlace, run: FrameRun): Promise<void> {
+    if (place.moved !== undefined) return this.moved.fetch(place, place.moved, run);
+    if (this.isWorthWhole(run) && (await this.readWhole(place, run))) return;
+    const table = await this.tableOf(place);
+    await this.frames.fetch(segmentObject(place, table), run);
   }
 
   /** Half of an object whose table is not known: one request for all of it instead of two. */
@@ -105,44 +111,20 @@ export class FrameReader {
   }
 
   /** False when the object cannot be had or is not whole; then its frames are tried one by one. */
-  private async readWhole(at: LogPosition, run: FrameRun): Promise<boolean> {
+  private async readWhole(place: SegmentPlace, run: FrameRun): Promise<boolean> {
+    const { store } = this.sources;
     const { allocate, lent } = this.memory.loan();
     try {
-      const whole = await this.sources.store.getStart(this.keyOf(at), maximumObjectBytes, {
-        allocate,
-      });
-      const table = this.readTable(at, whole);
-      this.storeReads += 1;
-      const object = lent(whole.bytes);
-      await this.unpackRun(at, table, run, [0, run.count], { stored: object, offset: 0 });
-      object.release();
+      const whole = await store.getStart(place.key, maximumObjectBytes, { allocate });
+      const object = segmentObject(place, this.readTable(place, whole));
+      this.frames.storeReads += 1;
+      const stored = lent(whole.bytes);
+      await this.frames.unpackRun(object, run, [0, run.count], { stored, offset: 0 });
+      stored.release();
       return true;
     } catch {
       return false;
     }
-  }
-
-  private isInDiskCache(segment: number, frame: number): boolean {
-    return this.sources.diskCache?.has(segment * segmentFrames + frame) ?? false;
-  }
-
-  private async readDiskCache(
-    at: LogPosition,
-    table: FrameTable,
-    run: FrameRun,
-    index: number,
-  ): Promise<boolean> {
-    const { diskCache } = this.sources;
-    const frame = run.first + index;
-    const number = at.segment * segmentFrames + frame;
-    const stored = await diskCache?.read(number, table.storedBytes[frame] ?? 0, this.memory);
-    if (stored === undefined) return false;
-    const plain = this.unpack(at, table, frame, stored.bytes);
-    if (plain instanceof Uint8Array) run.deliver(index, plain);
-    // What the local disk has changed is fetched again: the object is the truth.
-    else diskCache?.forget(number);
-    stored.release();
-    return plain instanceof Uint8Array;
   }
 
   /** False when the segment has left the journal meanwhile: its file may be another's already. */
@@ -163,99 +145,30 @@ export class FrameReader {
     return true;
   }
 
-  /** Frames `first + from` to `first + end - 1`, which lie one after the other in their object. */
-  private async readStore(
-    at: LogPosition,
-    table: FrameTable,
-    run: FrameRun,
-    from: number,
-    end: number,
-  ): Promise<void> {
-    const key = this.keyOf(at);
-    const offset = table.offsets[run.first + from] as number;
-    const lastFrame = run.first + end - 1;
-    const stop = (table.offsets[lastFrame] as number) + (table.storedBytes[lastFrame] as number);
-    const { allocate, lent } = this.memory.loan();
-    this.storeReads += 1;
-    try {
-      const range = { offset, lengthBytes: stop - offset };
-      const stored = lent(await this.sources.store.get(key, range, { allocate }));
-      await this.unpackRun(at, table, run, [from, end], { stored, offset, keep: true });
-      stored.release();
-    } catch (error) {
-      const failure = aboutObject(error, key);
-      for (let index = from; index < end; index += 1) run.deliver(index, failure);
-    }
-  }
-
-  /**
-   * Unpacks frames `first + from` to `first + end - 1` of what was read, from `offset` of the object
-   * on. What is to be kept goes to the disk cache. Whole objects do not: who reads in order is served
-   * ahead of time by the store, and would push out what is read here and there.
-   */
-  private async unpackRun(
-    at: LogPosition,
-    table: FrameTable,
-    run: FrameRun,
-    [from, end]: readonly [number, number],
-    read: { readonly stored: LentBytes; readonly offset: number; readonly keep?: boolean },
-  ): Promise<void> {
-    const { clock, diskCache } = this.sources;
-    for (let index = from; index < end; index += 1) {
-      const frame = run.first + index;
-      const start = (table.offsets[frame] as number) - read.offset;
-      const stored = read.stored.bytes.subarray(
-        start,
-        start + (table.storedBytes[frame] as number),
-      );
-      const plain = this.unpack(at, table, frame, stored);
-      if (read.keep === true && plain instanceof Uint8Array) {
-        diskCache?.write(at.segment * segmentFrames + frame, stored, read.stored);
-      }
-      run.deliver(index, plain);
-      if ((index - from) % unpackBatch === unpackBatch - 1) await breathe(clock);
-    }
-  }
-
-  /** The plain bytes of a frame, or what is wrong with it. */
-  private unpack(
-    at: LogPosition,
-    table: FrameTable,
-    frame: number,
-    stored: Uint8Array,
-  ): Uint8Array | StorageError {
-    try {
-      const seed = frameSeed(this.sources.volumeOf(at.segment), at, frame);
-      return decodeFrame(table, frame, stored, seed);
-    } catch (error) {
-      return aboutObject(error, this.keyOf(at));
-    }
-  }
-
   /** The frame table of a segment's object. */
-  private tableOf(segment: number): Promise<FrameTable> {
+  private tableOf(place: SegmentPlace): Promise<FrameTable> {
+    const { segment } = place.at;
     const known = this.tables.get(segment);
     if (known !== undefined) return Promise.resolve(known);
     const loading = this.tableLoads.get(segment);
     if (loading !== undefined) return loading;
-    const load = this.loadTable(segment).finally(() => this.tableLoads.delete(segment));
+    const load = this.loadTable(place).finally(() => this.tableLoads.delete(segment));
     this.tableLoads.set(segment, load);
     return load;
   }
 
-  private async loadTable(segment: number): Promise<FrameTable> {
-    const at = { segment, epoch: this.sources.epochOf(segment) };
-    const key = this.keyOf(at);
+  private async loadTable(place: SegmentPlace): Promise<FrameTable> {
+    const { store } = this.sources;
     try {
-      return this.readTable(at, await this.sources.store.getStart(key, frameTableReachBytes));
+      return this.readTable(place, await store.getStart(place.key, frameTableReachBytes));
     } catch (error) {
-      throw aboutObject(error, key);
+      throw aboutObject(error, place.key);
     }
   }
 
   /** The table from the start of an object, which it must be and be whole. */
-  private readTable(at: LogPosition, start: ObjectStart): FrameTable {
-    const header = headerOfSegment(start.bytes, this.sources.volumeOf(at.segment), at);
+  private readTable({ volumeId, at }: SegmentPlace, start: ObjectStart): FrameTable {
+    const header = headerOfSegment(start.bytes, volumeId, at);
     if (header.objectBytes !== start.objectBytes) {
       const found = `${start.objectBytes} bytes of ${header.objectBytes}`;
       throw new StorageError('corrupt', `it has ${found}`);
@@ -264,6 +177,16 @@ export class FrameReader {
     this.learnTable(at.segment, table);
     return table;
   }
+}
+
+/** A segment in its own object. */
+function segmentObject({ key, volumeId, at }: SegmentPlace, table: FrameTable): FramedObject {
+  return {
+    key,
+    table,
+    number: at.segment,
+    seedOf: (frame) => frameSeed(volumeId, at, frame),
+  };
 }
 
 /** A frame of what was read from a journal file, or what is wrong with it. */
@@ -284,13 +207,4 @@ function verifiedFrame(
     );
   }
   return plain;
-}
-
-/** Names the object in what went wrong with it; an object that is missing is damage. */
-export function aboutObject(error: unknown, key: string): StorageError {
-  const known = toStorageError(error);
-  if (known.code !== 'corrupt' && known.code !== 'not-found') return known;
-  return new StorageError('corrupt', `Object ${key} is damaged: ${known.message}`, {
-    cause: error,
-  });
 }

@@ -5,7 +5,6 @@ import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import { isStorageError, type StorageError, toStorageError } from '../base/errors.ts';
 import { blockBytes } from '../format/geometry.ts';
-import { volumeOfSegment } from '../format/lineage.ts';
 import { epochOfSegment, type Manifest } from '../format/manifest.ts';
 import {
   loadStoredTail,
@@ -32,8 +31,10 @@ import {
 } from './journal-recovery.ts';
 import { closeEpoch, loadManifest, Ownership, type OwnershipContext } from './ownership.ts';
 import { PageTable } from './page-table.ts';
+import { PlacementTable } from './placement-table.ts';
 import { Scrubber } from './scrubber.ts';
 import { SegmentLog } from './segment-log.ts';
+import { StoredPlaces } from './segment-places.ts';
 import { keepAside } from './set-aside.ts';
 import type { VolumeSettings } from './settings.ts';
 import { type LeaseWatch, type TakeOver, whenFree } from './take-over.ts';
@@ -178,6 +179,13 @@ async function serve(
   const { ownership, tail, recovered } = attached;
   const { manifest } = ownership;
   const table = await PageTable.load(store, manifest, manifest.head);
+  const places = new StoredPlaces({
+    store,
+    lineage: () => ownership.manifest,
+    placement: await PlacementTable.load(store, manifest.id, manifest.placement),
+    isChangedByOthers: false,
+    epochOf: (segment) => epochOfSegment(ownership.manifest, segment),
+  });
   const map = new BlockMap((pageIndex) => table.has(pageIndex));
   for (const segment of tail.segments) replay(map, segment.segment, segment.entries);
   for (const segment of recovered.segments) replay(map, segment.number, entriesOf(segment));
@@ -195,7 +203,7 @@ async function serve(
     volumeName: options.name,
     statePath: `${directory}/scrub.json`,
   });
-  const found = { ...attached, attachment, scrubber };
+  const found = { ...attached, attachment, scrubber, places };
   return assemble(options, found, map, table, diskCache, directory);
 }
 
@@ -233,7 +241,7 @@ function lastLogTimeMs({ ownership, tail, recovered }: Attached, table: PageTabl
 /** Makes the parts and connects what each tells the others. */
 function assemble(
   options: OpenVolumeOptions,
-  attached: Attached & Pick<VolumeParts, 'attachment' | 'scrubber'>,
+  attached: Attached & Pick<VolumeParts, 'attachment' | 'scrubber' | 'places'>,
   map: BlockMap,
   table: PageTable,
   diskCache: DiskCache | undefined,
@@ -262,8 +270,7 @@ function assemble(
     clock,
     diskCache,
     journaled: segments.segments,
-    volumeOf: (segment) => volumeOfSegment(ownership.manifest, segment),
-    epochOf: (segment) => epochOfSegment(ownership.manifest, segment),
+    places: attached.places,
   });
   const checkpointer = new Checkpointer(
     { store, clock, random, log, workers, settings, volumeId, ownership },
@@ -319,6 +326,7 @@ function assemble(
     durability: settings.durability ?? durability,
     attachment: attached.attachment,
     scrubber: attached.scrubber,
+    places: attached.places,
   };
   const volume = new Volume(parts);
   ownership.whenLost((error) => volume.lose(error));

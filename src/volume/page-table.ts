@@ -8,7 +8,7 @@ import {
 import { decodePage } from '../format/map-page.ts';
 import { type Lineage, volumeOfCheckpoint } from '../format/lineage.ts';
 import { type CheckpointPosition, checkpointKey, pagesKey } from '../format/names.ts';
-import { aboutObject } from './frame-reader.ts';
+import { aboutObject } from './object-errors.ts';
 import { MapPage } from './map-page.ts';
 
 /** Where the pages of the map are in the store, as of one checkpoint. */

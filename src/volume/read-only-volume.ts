@@ -3,7 +3,6 @@ import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import { blockBytes } from '../format/geometry.ts';
-import { volumeOfSegment } from '../format/lineage.ts';
 import { epochOfSegment } from '../format/manifest.ts';
 import { loadStoredTail } from './attach.ts';
 import { BlockMap } from './block-map.ts';
@@ -12,6 +11,8 @@ import { FrameReader } from './frame-reader.ts';
 import { blockMemory, replay } from './live-blocks.ts';
 import { closeEpoch, loadManifest } from './ownership.ts';
 import { PageTable } from './page-table.ts';
+import { PlacementTable } from './placement-table.ts';
+import { StoredPlaces } from './segment-places.ts';
 import type { VolumeSettings } from './settings.ts';
 import { nothingWritten, type VolumeStatistics } from './statistics.ts';
 import { VolumeReader } from './volume-reader.ts';
@@ -45,8 +46,13 @@ export async function openReadOnly(options: OpenReadOnlyOptions): Promise<ReadOn
     clock,
     diskCache: undefined,
     journaled: new Map(),
-    volumeOf: (segment) => volumeOfSegment(view, segment),
-    epochOf: (segment) => epochOfSegment(view, segment),
+    places: new StoredPlaces({
+      store,
+      lineage: () => manifest,
+      placement: await PlacementTable.load(store, manifest.id, manifest.placement),
+      isChangedByOthers: true,
+      epochOf: (segment) => epochOfSegment(view, segment),
+    }),
   });
   const reader = new VolumeReader({
     volume: manifest.name,

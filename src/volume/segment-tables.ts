@@ -7,7 +7,7 @@ import {
   headerOfSegment,
   type SegmentHeader,
 } from '../format/segment-object.ts';
-import { aboutObject } from './frame-reader.ts';
+import { aboutObject } from './object-errors.ts';
 
 /** Bytes from the start of a segment object that hold its tables in almost every case. */
 export const tablesReachBytes = 64 * 1024;

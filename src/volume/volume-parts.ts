@@ -9,6 +9,7 @@ import type { DiskCache } from './disk-cache.ts';
 import type { FrameReader } from './frame-reader.ts';
 import type { JournalFiles } from './journal-files.ts';
 import type { Ownership } from './ownership.ts';
+import type { StoredPlaces } from './segment-places.ts';
 import type { SegmentMemory } from './segment-memory.ts';
 import type { SegmentLog } from './segment-log.ts';
 import type { Scrubber } from './scrubber.ts';
@@ -40,6 +41,7 @@ export interface VolumeParts {
   readonly cache: BlockCache;
   readonly diskCache: DiskCache | undefined;
   readonly frames: FrameReader;
+  readonly places: StoredPlaces;
   readonly files: JournalFiles;
   readonly segments: SegmentLog;
   readonly uploader: Uploader;

@@ -149,14 +149,19 @@ export class VolumeReader {
       // One piece for each frame, in order.
       const group = pieces.slice(at, next);
       const start = frameOf(first);
-      const loading = frames.load(first.segment, start, frameOf(last), (frame, plain) => {
-        this.take(group[frame - start] as Piece, plain, offset, into);
+      const absent = new Set<Piece>();
+      const loading = frames.load(first.segment, start, frameOf(last), (frame, plain, present) => {
+        const piece = group[frame - start] as Piece;
+        if (isPresent(piece, present)) this.take(piece, plain, present, offset, into);
+        else absent.add(piece);
       });
-      group.forEach(({ block, count }, index) => {
-        const load = loading[index] as Promise<void>;
+      group.forEach((piece, index) => {
+        const load = (loading[index] as Promise<void>).then(() => {
+          if (absent.has(piece)) throw notKept(piece);
+        });
         loads.push(
           load.catch((error: unknown) => {
-            throw this.unreadable(error, block, count);
+            throw this.unreadable(error, piece.block, piece.count);
           }),
         );
       });
@@ -170,6 +175,7 @@ export class VolumeReader {
   private take(
     piece: Piece,
     plain: Uint8Array,
+    present: number,
     offset: number,
     into: Uint8Array | undefined,
   ): void {
@@ -181,14 +187,14 @@ export class VolumeReader {
       const start = (piece.index - first) * blockBytes;
       into.set(plain.subarray(start + from, start + end), pieceAt + from);
     }
-    this.keep(piece, plain, first);
+    this.keep(piece, plain, present, first);
   }
 
   /**
    * Keeps those blocks of a frame that are in it because of the piece or lie near it in the volume,
    * as far as the map says that they still count: what is read next is likely among them.
    */
-  private keep(piece: Piece, plain: Uint8Array, firstIndex: number): void {
+  private keep(piece: Piece, plain: Uint8Array, present: number, firstIndex: number): void {
     const { map, cache } = this.context;
     const { run } = this;
     const end = Math.ceil((piece.block + piece.count) / frameBlocks) * frameBlocks;
@@ -200,6 +206,7 @@ export class VolumeReader {
         const from = Math.max(run.index, firstIndex);
         const stop = Math.min(run.index + run.count, frameEnd);
         for (let index = from; index < stop; index += 1) {
+          if ((present & (1 << (index - firstIndex))) === 0) continue;
           const start = (index - firstIndex) * blockBytes;
           cache.insert(block + index - run.index, run.segment, index, plain, start);
         }
@@ -329,6 +336,23 @@ export class VolumeReader {
 
 function frameOf(piece: Piece): number {
   return Math.floor(piece.index / frameBlocks);
+}
+
+/** Whether a frame has all blocks of a piece of it. */
+function isPresent({ index, count }: Piece, present: number): boolean {
+  const wanted = ((1 << count) - 1) << (index % frameBlocks);
+  return (present & wanted) === wanted;
+}
+
+/**
+ * The segment was moved without these blocks: nothing needed them, as of a manifest later than that
+ * by which the map was read.
+ */
+function notKept({ segment }: Piece): StorageError {
+  return new StorageError(
+    'corrupt',
+    `What is left of segment ${segment} is without it: the volume has been written since it was opened for reading.`,
+  );
 }
 
 function isNextFrame(piece: Piece | undefined, next: Piece | undefined): boolean {

@@ -11,6 +11,12 @@ import { encodeManifest, encodeNameRecord } from '../../src/format/manifest.ts';
 import { encodePage } from '../../src/format/map-page.ts';
 import { checksum, viewOf } from '../../src/format/binary.ts';
 import {
+  compactedFrameSeed,
+  encodeCompactedHeader,
+  encodeSources,
+} from '../../src/format/compacted-object.ts';
+import { encodePlacement } from '../../src/format/placement-object.ts';
+import {
   encodeFrameTable,
   encodeSegmentHeader,
   frameSeed,
@@ -74,6 +80,28 @@ function segment(): Uint8Array {
   return concatenate([header, frames, table, block]);
 }
 
+/** What is left of the segment above, moved. */
+function compacted(): Uint8Array {
+  const place = { serial: 1, epoch: 4 };
+  const sources = encodeSources([{ ...at, runs: [{ firstBlock: 256, firstIndex: 0, count: 1 }] }]);
+  const sum = checksum(block, compactedFrameSeed(volumeId, place, 0));
+  const frames = encodeFrameTable([{ storedBytes: 4096, codec: 'none', checksum: sum }]);
+  const header = encodeCompactedHeader({
+    ...place,
+    volumeId,
+    blockCount: 1,
+    frameCount: 1,
+    sourceCount: 1,
+    objectBytes: 128 + frames.byteLength + sources.byteLength + block.byteLength,
+    runCount: 1,
+    sourceTableBytes: sources.byteLength,
+    sourceTableCodec: 'none',
+    sourceTableChecksum: checksum(sources),
+    frameTableChecksum: checksum(frames),
+  });
+  return concatenate([header, frames, sources, block]);
+}
+
 const page = encodePage({
   count: 3,
   starts: Uint16Array.of(0, 256, 257),
@@ -109,6 +137,7 @@ const manifest = encodeManifest({
   ancestors: [
     { volumeId: 'aa'.repeat(16), snapshotId: 'bb'.repeat(16), lastSegment: 2, lastEpoch: 1 },
   ],
+  placement: { serial: 1, epoch: 3 },
   snapshots: [
     {
       id: 'cc'.repeat(16),
@@ -145,6 +174,12 @@ export const examples: Readonly<Record<string, Uint8Array>> = {
   'segment object': segment().subarray(0, 128 + 12 + 48 + 16),
   'map page': page,
   'checkpoint object': checkpoint(),
+  'compacted object': compacted().subarray(0, 128 + 12 + 24 + 16),
+  'placement object': encodePlacement(
+    volumeId,
+    { serial: 1, epoch: 4 },
+    { segments: Uint32Array.of(7), serials: Uint32Array.of(1), epochs: Uint32Array.of(4) },
+  ),
   manifest,
   name: encodeNameRecord(volumeId),
 };

@@ -5,6 +5,14 @@ import {
   checkpointHeaderOffset,
   pageColumns,
 } from '../../src/format/checkpoint-object.ts';
+import {
+  compactedHeaderOffset,
+  decodeCompactedFrames,
+  decodeCompactedHeader,
+  decodeSources,
+  sourceColumns,
+  sourceRunColumns,
+} from '../../src/format/compacted-object.ts';
 import { decodeEntries, entryOffset } from '../../src/format/entry.ts';
 import {
   decodeJournalHeader,
@@ -23,6 +31,11 @@ import {
   frameRecordOffset,
   segmentHeaderOffset,
 } from '../../src/format/segment-object.ts';
+import {
+  decodePlacement,
+  placementColumns,
+  placementHeaderOffset,
+} from '../../src/format/placement-object.ts';
 import { exampleHeader, examples, hexLines } from './examples.ts';
 
 const page = readFileSync(new URL('../../docs/FORMAT.md', import.meta.url), 'utf8');
@@ -46,6 +59,8 @@ test.each([
   ['frame record', frameRecordOffset],
   ['page header', pageHeaderOffset],
   ['checkpoint header', checkpointHeaderOffset],
+  ['compacted header', compactedHeaderOffset],
+  ['placement header', placementHeaderOffset],
   ['journal header', journalHeaderOffset],
   ['journal mark', journalMarkOffset],
   ['journal record', recordOffset],
@@ -59,14 +74,18 @@ test.each([
   }
 });
 
-test('the columns of the page table are what the code uses', () => {
-  const start = page.indexOf('<!-- columns: page table -->');
+test.each([
+  ['page table', pageColumns],
+  ['source table', [...sourceColumns, ...sourceRunColumns]],
+  ['placement', placementColumns],
+])('the columns of the %s are what the code uses', (name, known) => {
+  const start = page.indexOf(`<!-- columns: ${name} -->`);
   const columns = page
     .slice(start)
     .split('\n')
-    .slice(3, 3 + pageColumns.length)
+    .slice(3, 3 + known.length)
     .map((line) => /^\| (\w+)/.exec(line)?.[1]);
-  expect(columns).toEqual([...pageColumns]);
+  expect(columns).toEqual([...known]);
 });
 
 test.each(Object.entries(examples))(
@@ -80,6 +99,9 @@ test.each(Object.entries(examples))(
     expect(match?.[1]).toBe(shown);
   },
 );
+
+/** Of the compacted object and the placement of the examples. */
+const place = { serial: 1, epoch: 4 };
 
 function example(name: string): Uint8Array {
   const bytes = examples[name];
@@ -105,6 +127,17 @@ test('the examples read as what they were made from', () => {
     variant: 0,
   });
   expect(row).toMatchObject({ pageIndex: 0, liveBlocks: 1, storedBytes: 32 });
+  const compacted = example('compacted object');
+  const moved = decodeCompactedHeader(compacted, exampleHeader.volumeId, place);
+  expect(decodeCompactedFrames(moved, compacted).offsets[0]).toBe(164);
+  expect(decodeSources(moved, compacted)).toEqual([
+    { ...at, runs: [{ firstBlock: 256, firstIndex: 0, count: 1 }] },
+  ]);
+  expect(decodePlacement(example('placement object'), exampleHeader.volumeId, place)).toEqual({
+    segments: Uint32Array.of(7),
+    serials: Uint32Array.of(1),
+    epochs: Uint32Array.of(4),
+  });
   expect(decodeManifest(example('manifest')).tenures).toEqual([{ epoch: 1, lastSegment: 4 }]);
   expect(decodeNameRecord(example('name'))).toBe(exampleHeader.volumeId);
 });
@@ -121,10 +154,23 @@ test('a bit flipped anywhere in an object is noticed', () => {
       'checkpoint object',
       (bytes) => decodeCheckpoint(bytes, exampleHeader.volumeId, { ...exampleHeader, variant: 0 }),
     ],
+    [
+      'compacted object',
+      (bytes) => {
+        const header = decodeCompactedHeader(bytes, exampleHeader.volumeId, place);
+        decodeCompactedFrames(header, bytes);
+        decodeSources(header, bytes);
+      },
+    ],
+    ['placement object', (bytes) => decodePlacement(bytes, exampleHeader.volumeId, place)],
   ];
   for (const [name, decode] of flips) {
     // Of the segment, the entry table and the frames have checksums of their own.
-    const end = name === 'segment object' ? 140 : example(name).byteLength;
+    const ends: Readonly<Record<string, number>> = {
+      'segment object': 140,
+      'compacted object': 164,
+    };
+    const end = ends[name] ?? example(name).byteLength;
     for (let bit = 0; bit < end * 8; bit += 1) {
       const bytes = example(name).slice();
       bytes[bit >> 3] = (bytes[bit >> 3] ?? 0) ^ (1 << (bit & 7));

@@ -59,6 +59,7 @@ export async function putMappedVolume(
     writer: undefined,
     head: at,
     ancestors: [],
+    placement: undefined,
     snapshots: [],
     nonce: '00'.repeat(16),
   };

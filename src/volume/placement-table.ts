@@ -1,0 +1,81 @@
+import type { ObjectStore } from '../base/object-store.ts';
+import { placementKey, type SerialPosition } from '../format/names.ts';
+import { decodePlacement, type PlacementRows } from '../format/placement-object.ts';
+import { aboutObject } from './object-errors.ts';
+
+/** Which compacted object has what is left of each segment that was moved; 12 bytes a segment. */
+export class PlacementTable {
+  static readonly empty = new PlacementTable({
+    segments: new Uint32Array(0),
+    serials: new Uint32Array(0),
+    epochs: new Uint32Array(0),
+  });
+  readonly rows: PlacementRows;
+
+  private constructor(rows: PlacementRows) {
+    this.rows = rows;
+  }
+
+  /** The placement that a manifest names. */
+  static async load(
+    store: ObjectStore,
+    volumeId: string,
+    at: SerialPosition | undefined,
+  ): Promise<PlacementTable> {
+    if (at === undefined) return PlacementTable.empty;
+    const key = placementKey(volumeId, at);
+    try {
+      return new PlacementTable(decodePlacement(await store.get(key), volumeId, at));
+    } catch (error) {
+      throw aboutObject(error, key);
+    }
+  }
+
+  get size(): number {
+    return this.rows.segments.length;
+  }
+
+  /** The compacted object that has what is left of `segment`; `undefined` when it was not moved. */
+  find(segment: number): SerialPosition | undefined {
+    const { segments, serials, epochs } = this.rows;
+    let low = 0;
+    let high = segments.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((segments[middle] as number) < segment) low = middle + 1;
+      else high = middle;
+    }
+    if (segments[low] !== segment) return undefined;
+    return { serial: serials[low] as number, epoch: epochs[low] as number };
+  }
+
+  /** The placement after segments were moved; `undefined`: nothing of the segment is left. */
+  with(changes: ReadonlyMap<number, SerialPosition | undefined>): PlacementTable {
+    const moved = [...changes].sort(([a], [b]) => a - b);
+    const { segments, serials, epochs } = this.rows;
+    const rows: { segment: number; serial: number; epoch: number }[] = [];
+    let next = 0;
+    const addMovedBefore = (end: number): void => {
+      for (
+        let change = moved[next];
+        change !== undefined && change[0] < end;
+        change = moved[next]
+      ) {
+        const [segment, at] = change;
+        if (at !== undefined) rows.push({ segment, ...at });
+        next += 1;
+      }
+    };
+    segments.forEach((segment, row) => {
+      addMovedBefore(segment);
+      if (changes.has(segment)) return;
+      rows.push({ segment, serial: serials[row] as number, epoch: epochs[row] as number });
+    });
+    addMovedBefore(Number.POSITIVE_INFINITY);
+    return new PlacementTable({
+      segments: Uint32Array.from(rows, ({ segment }) => segment),
+      serials: Uint32Array.from(rows, ({ serial }) => serial),
+      epochs: Uint32Array.from(rows, ({ epoch }) => epoch),
+    });
+  }
+}
