@@ -17,6 +17,7 @@ export type ErrorCode =
   | 'corrupt' // bytes that fail their checksum, or an object that is missing
   | 'store-unavailable' // the object store does not answer, or answers with an error
   | 'store-denied' // the object store refuses us: credentials, permissions
+  | 'denied' // a client may not do this, whoever it is
   | 'local-io' // the local disk fails
   | 'shutting-down'
   | 'internal';
@@ -55,6 +56,7 @@ export const errorTraits: Readonly<Record<ErrorCode, ErrorTraits>> = {
   corrupt: { class: 'corrupt', nbd: 'EIO', exitStatus: 13 },
   'store-unavailable': { class: 'retry', nbd: 'EIO', exitStatus: 1 },
   'store-denied': { class: 'fatal', nbd: 'EIO', exitStatus: 1 },
+  denied: { class: 'fatal', nbd: 'EPERM', exitStatus: 1 },
   'local-io': { class: 'fatal', nbd: 'EIO', exitStatus: 1 },
   'shutting-down': { class: 'fatal', nbd: 'ESHUTDOWN', exitStatus: 1 },
   internal: { class: 'fatal', nbd: 'EIO', exitStatus: 1 },

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import type { Drivers, OpenStore, StoreRequest } from '../cli/drivers.ts';
+import { tlsSettingsOf } from '../cli/tls-settings.ts';
 import type { StoreStatistics } from '../host/volume-source.ts';
 import { createLocalDisk } from '../store/local-disk.ts';
 import { openStore, parseStoreUrl } from '../store/open-store.ts';
@@ -37,6 +38,7 @@ export function systemDrivers(
           connections: settings['limits.connections'],
           inFlightBytesTotal: settings['limits.in_flight'],
         },
+        tlsSettingsOf(settings),
         clock,
         log,
       ),

@@ -1,28 +1,50 @@
 import { readFile, readlink, rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
-import { StorageError } from '../base/errors.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { BlockServer } from '../host/daemon.ts';
 import { formatListenAddress, type ListenAddress } from '../host/listen-address.ts';
+import { guardCatalog } from '../host/access.ts';
+import { TlsFileReader, tlsModeOf } from '../host/tls-files.ts';
+import type { TlsSettings } from '../cli/tls-settings.ts';
 import type { ExportCatalog } from '../nbd/export-catalog.ts';
 import type { NbdLimits } from '../nbd/limits.ts';
 import { createNbdServer, type NbdServer } from '../nbd/server.ts';
+import { createTlsUpgrade, type TlsPolicy } from '../nbd/tls.ts';
 
 const connectMs = 5_000;
 const keepAliveAfterMs = 10_000;
 
 /** The NBD server as the daemon knows it: addresses with a kind, failures with a code. */
 export function createNbdFront(
-  catalog: ExportCatalog,
+  volumes: ExportCatalog,
   limits: Partial<NbdLimits>,
+  tls: TlsSettings,
   clock: Clock,
   log: Log,
 ): BlockServer {
-  const server = createNbdServer({ catalog, clock, log, limits });
+  const { mode, files, access } = tls;
+  const catalog = access === undefined ? volumes : guardCatalog(volumes, access);
+  const reader = files === undefined ? undefined : new TlsFileReader(files, log);
+  const upgrade = reader === undefined ? undefined : createTlsUpgrade(() => reader.read());
+  const server = createNbdServer({ catalog, clock, log, limits, upgrade });
+  const policyOf = (address: ListenAddress): TlsPolicy => {
+    const wanted = tlsModeOf(address, mode, files);
+    if (wanted !== 'off') return wanted;
+    return files === undefined ? 'unsupported' : 'forbidden';
+  };
   return {
-    listen: (address) => listen(server, address),
-    adopt: (fd) => adopt(server, fd),
+    listen: async (address) => {
+      // What is wrong with the files, or the address, is said before anybody comes.
+      policyOf(address);
+      await reader?.read();
+      return listen(server, address, policyOf);
+    },
+    adopt: async (fd) => {
+      await reader?.read();
+      return adopt(server, fd, policyOf);
+    },
     drain: () => server.drain(),
     disconnect: (volume) => server.disconnect(volume),
     close: () => server.close(),
@@ -30,26 +52,36 @@ export function createNbdFront(
   };
 }
 
-async function listen(server: NbdServer, address: ListenAddress): Promise<ListenAddress> {
+type PolicyOf = (address: ListenAddress) => TlsPolicy;
+
+async function listen(
+  server: NbdServer,
+  address: ListenAddress,
+  policyOf: PolicyOf,
+): Promise<ListenAddress> {
+  const policy = (): TlsPolicy => policyOf(address);
   try {
     if (address.kind === 'unix') {
       await removeDeadSocket(address.path);
-      await server.listen({ path: address.path });
+      await server.listen({ path: address.path }, policy);
       return address;
     }
-    const bound = await server.listen({ host: address.host, port: address.port });
+    const bound = await server.listen({ host: address.host, port: address.port }, policy);
     return 'port' in bound ? { ...address, port: bound.port } : address;
   } catch (error) {
     throw listenError(address, error);
   }
 }
 
-async function adopt(server: NbdServer, fd: number): Promise<ListenAddress> {
+async function adopt(server: NbdServer, fd: number, policyOf: PolicyOf): Promise<ListenAddress> {
   try {
-    const bound = await server.listen({ fd });
+    const bound = await server.listen({ fd }, (actual) =>
+      policyOf('port' in actual ? { kind: 'tcp', ...actual } : { kind: 'unix', path: '' }),
+    );
     if ('port' in bound) return { kind: 'tcp', ...bound };
     return { kind: 'unix', path: await pathOfSocket(fd) };
   } catch (cause) {
+    if (isStorageError(cause)) throw cause;
     const { message } = cause as Error;
     const said = `cannot use the socket that was passed as ${fd}: ${message}`;
     throw new StorageError('local-io', said, { cause });

@@ -4,6 +4,7 @@ import { serveVerb } from './commands/serve.ts';
 import { statusVerb } from './commands/status.ts';
 import { storeNoun } from './commands/store.ts';
 import { systemdNoun } from './commands/systemd.ts';
+import { tlsNoun } from './commands/tls.ts';
 import { versionVerb } from './commands/version.ts';
 import { volumeNoun } from './commands/volume.ts';
 import type { Noun, Verb } from './verb.ts';
@@ -16,6 +17,7 @@ export const contents: readonly (Noun | Verb)[] = [
   volumeNoun,
   storeNoun,
   configNoun,
+  tlsNoun,
   systemdNoun,
   versionVerb,
 ];

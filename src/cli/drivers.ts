@@ -19,11 +19,7 @@ export interface Drivers {
   openStore(request: StoreRequest): Promise<OpenStore>;
   /** The volumes of an opened store, which are attached with `settingsOf` their name. */
   createSource(request: SourceRequest): VolumeSource;
-  createServer(
-    catalog: ExportCatalog,
-    settings: Pick<Settings, 'limits.connections' | 'limits.in_flight'>,
-    log: Log,
-  ): BlockServer;
+  createServer(catalog: ExportCatalog, settings: Settings, log: Log): BlockServer;
   /** What this program was started with: Node and the script, by their paths. */
   readonly command: readonly string[];
   readonly pid: number;

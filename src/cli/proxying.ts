@@ -13,7 +13,7 @@ import type { ExportCatalog } from '../nbd/export-catalog.ts';
 import { RemoteDevice } from '../nbd/remote-device.ts';
 import { ServiceManager } from './service-manager.ts';
 import { firstSignal } from './signals.ts';
-import { pasteLines } from './serving.ts';
+import { pasteLines } from './announcement.ts';
 import type { Invocation } from './verb.ts';
 
 /** Copies of what is answered and not flushed yet. */

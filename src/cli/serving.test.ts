@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { pasteLines } from './serving.ts';
+import { pasteLines } from './announcement.ts';
 import { TestMachine } from './testing/run-program.ts';
 
 let directory: string;
@@ -49,8 +49,10 @@ describe('elasticdrive serve', () => {
     });
   });
 
-  it('warns of an address that the network reaches', async () => {
-    await serveAndStop('--listen', 'nbd://0.0.0.0:10809');
+  it('wants TLS on an address that the network reaches, and warns where it is switched off', async () => {
+    expect(await machine.run('serve', '--listen', 'nbd://0.0.0.0:10809')).toBe(2);
+    expect(machine.stderr.text).toMatch(/reached by other machines: set tls.certificate .*off/);
+    await serveAndStop('--listen', 'nbd://0.0.0.0:10809', '--tls-mode', 'off');
     expect(machine.stderr.text).toContain('warning: nbd://0.0.0.0:10809 is open to the network');
     await serveAndStop('--listen', 'nbd+unix:///run/s');
     expect(machine.stderr.text).not.toContain('open to the network');

@@ -1,15 +1,15 @@
 import { StorageError, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { formatSize } from '../base/quantity.ts';
-import { type Daemon, startDaemon } from '../host/daemon.ts';
+import { startDaemon } from '../host/daemon.ts';
 import {
-  exportUri,
   formatListenAddress,
   isLocal,
   type ListenAddress,
   parseListenAddress,
 } from '../host/listen-address.ts';
 import { type MetricsAddress, parseMetricsAddress } from '../host/metrics-address.ts';
+import { tlsModeOf } from '../host/tls-files.ts';
 import type { VolumeSource } from '../host/volume-source.ts';
 import { createVolume } from '../volume/catalog.ts';
 import type { Settings } from './configuration/keys.ts';
@@ -21,6 +21,8 @@ import { passedSockets, ServiceManager } from './service-manager.ts';
 import { firstSignal } from './signals.ts';
 import { openStore } from './stores.ts';
 import { takeOverHeld, takeOverOf, takeOverWishes } from './taking-over.ts';
+import { tlsSettingsOf } from './tls-settings.ts';
+import { announce } from './announcement.ts';
 
 /** What is made where there is nothing yet. */
 const initialVolume = { name: 'drive0', sizeBytes: 10 * 2 ** 30 };
@@ -32,6 +34,9 @@ export async function serve(invocation: Invocation): Promise<number> {
   const { settings } = configuration;
   const log = output.log(settings['log.level'], () => drivers.clock.wallMs());
   const listen = settings.listen.map((text) => parseListenAddress(text)).filter(isAddress);
+  const tls = tlsSettingsOf(settings);
+  // Said before anything is opened.
+  for (const address of listen) tlsModeOf(address, tls.mode, tls.files);
   const stopSignal = firstSignal(invocation.signals, {
     clock: drivers.clock,
     log,
@@ -54,9 +59,9 @@ export async function serve(invocation: Invocation): Promise<number> {
     clock: drivers.clock,
     log,
   });
-  await announce(daemon, invocation);
+  await announce(daemon, invocation, tls);
   for (const address of daemon.addresses) {
-    if (isLocal(address)) continue;
+    if (isLocal(address) || tlsModeOf(address, tls.mode, tls.files) === 'required') continue;
     const where = formatListenAddress(address);
     output.warning(`${where} is open to the network: whoever reaches it can read and write`);
   }
@@ -158,52 +163,4 @@ async function makeFirstDrive(
       size: formatSize(present.sizeBytes),
     });
   }
-}
-
-/** Says what is served, and for people how to use it. */
-async function announce(daemon: Daemon, { output, version }: Invocation): Promise<void> {
-  const { addresses, catalog, controlSocketPath } = daemon;
-  const volumes = await catalog.list();
-  const { pid, stateDirectory, metrics } = daemon.status();
-  const [address] = addresses;
-  const data = {
-    version,
-    pid,
-    stateDirectory,
-    controlSocket: controlSocketPath,
-    listening: addresses.map(formatListenAddress),
-    metrics,
-    volumes: volumes.map(({ name }) => ({
-      name,
-      uris: addresses.map((each) => exportUri(each, name)),
-    })),
-  };
-  output.result(data, () => {
-    const [volume] = volumes;
-    const lines = data.volumes.flatMap(({ uris }, index) =>
-      uris.map((uri) => `  ${uri}  (${volumes[index]?.description})\n`),
-    );
-    const none = '  no volume yet: make one with "elasticdrive volume create NAME --size SIZE"\n';
-    const watched = metrics === undefined ? '' : `  ${metrics}/metrics\n`;
-    const served = `${lines.join('') || none}${watched}`;
-    const head = `ElasticDrive ${version} serves, until Ctrl-C:\n${served}`;
-    return volume === undefined || address === undefined
-      ? head
-      : `${head}\nTo use ${volume.name}:\n${pasteLines(address, volume.name)}`;
-  });
-}
-
-/** Commands to paste, for the clients that people have. */
-export function pasteLines(address: ListenAddress, name: string): string {
-  const uri = exportUri(address, name);
-  const quotedUri = uri.includes('?') ? `'${uri}'` : uri;
-  const where =
-    address.kind === 'unix' ? `-unix ${address.path}` : `${address.host} ${address.port}`;
-  return [
-    `  nbdinfo ${quotedUri}`,
-    `  qemu-img info ${quotedUri}`,
-    `  sudo modprobe nbd && sudo nbd-client ${where} /dev/nbd0 -N ${name} -b 4096`,
-    `  mkdir -p ${name} && nbdfuse ${name} ${quotedUri}`,
-    '',
-  ].join('\n');
 }

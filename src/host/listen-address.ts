@@ -43,14 +43,21 @@ function unixAddress(encoded: string): ListenAddress | undefined {
   return isAbsolute(path) && fits ? { kind: 'unix', path } : undefined;
 }
 
-/** The NBD URI of an export at the address; the empty name is the default export. */
-export function exportUri(address: ListenAddress, exportName: string): string {
+/**
+ * The NBD URI of an export at the address; the empty name is the default export. `nbds` tells the
+ * client to use TLS.
+ */
+export function exportUri(
+  address: ListenAddress,
+  exportName: string,
+  scheme: 'nbd' | 'nbds' = 'nbd',
+): string {
   const name = encodeURIComponent(exportName);
   if (address.kind === 'unix') {
-    return `nbd+unix:///${name}?socket=${encodePath(address.path)}`;
+    return `${scheme}+unix:///${name}?socket=${encodePath(address.path)}`;
   }
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;
-  return `nbd://${host}:${address.port}${name === '' ? '' : `/${name}`}`;
+  return `${scheme}://${host}:${address.port}${name === '' ? '' : `/${name}`}`;
 }
 
 export interface ExportPlace {

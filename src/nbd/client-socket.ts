@@ -19,12 +19,16 @@ export interface ClientSocket {
   readonly stream: Duplex;
   /** To be set by whoever takes what comes; at first it is thrown away. */
   receive: (chunk: LentBytes) => void;
+  /** Stops taking what comes, so that somebody else reads the stream. */
+  detach?(): void;
 }
 
 /** Any stream: what comes is in memory of its own. */
 export function streamClient(stream: Duplex): ClientSocket {
-  const client: ClientSocket = { stream, receive: drop };
-  stream.on('data', (bytes: Buffer) => client.receive(new LentBytes(bytes)));
+  const take = (bytes: Buffer): void => client.receive(new LentBytes(bytes));
+  const detach = (): void => void stream.off('data', take);
+  const client: ClientSocket = { stream, receive: drop, detach };
+  stream.on('data', take);
   return client;
 }
 

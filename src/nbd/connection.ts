@@ -4,12 +4,13 @@ import { AssertionError } from '../base/assert.ts';
 import { toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ByteBudget } from './byte-budget.ts';
-import type { ClientSocket } from './client-socket.ts';
+import { type ClientSocket, streamClient } from './client-socket.ts';
 import { type Agreement, Handshake, type HandshakeOptions } from './handshake.ts';
 import { HandshakeParser } from './handshake-parser.ts';
 import type { NbdLimits } from './limits.ts';
 import { LentBytes } from '../base/lent-bytes.ts';
 import type { BatchPool } from './reply-writer.ts';
+import type { TlsUpgrade } from './tls.ts';
 import { type SessionCounters, Transmission } from './transmission.ts';
 import { encodeGreeting, handshakeFlag } from './wire.ts';
 
@@ -18,6 +19,8 @@ export interface ConnectionOptions extends HandshakeOptions {
   readonly limits: NbdLimits;
   readonly budget: ByteBudget;
   readonly pool: BatchPool;
+  /** There where the policy is to offer TLS. */
+  readonly upgrade?: TlsUpgrade | undefined;
 }
 
 /** One client from its socket's opening to the end of its last request. */
@@ -29,8 +32,8 @@ export class Connection {
   /** Resolves when, besides, every request has settled and the export was let go. */
   readonly released: Promise<void>;
 
-  private readonly client: ClientSocket;
-  private readonly socket: Duplex;
+  private client: ClientSocket;
+  private socket: Duplex;
   private readonly options: ConnectionOptions;
   private readonly log: Log;
   private readonly handshake: Handshake;
@@ -44,11 +47,11 @@ export class Connection {
   private ending = false;
   private cancelTimer: () => void;
   private readonly settleReleased: () => void;
+  private readonly settleClosed: () => void;
 
   constructor(client: ClientSocket, peer: string, options: ConnectionOptions) {
-    const socket = client.stream;
     this.client = client;
-    this.socket = socket;
+    this.socket = client.stream;
     this.peer = peer;
     this.options = options;
     this.log = options.log.with({ peer });
@@ -59,18 +62,24 @@ export class Connection {
     this.settleReleased = released.resolve;
     const closed = Promise.withResolvers<void>();
     this.closed = closed.promise;
+    this.settleClosed = closed.resolve;
     this.cancelTimer = options.clock.after(options.limits.handshakeMs, () => {
       this.cut('the handshake took too long');
     });
+    this.attend(client);
+    this.socket.write(encodeGreeting(handshakeFlag.fixedNewstyle | handshakeFlag.noZeroes));
+    this.socket.resume();
+  }
+
+  /** Takes what the client says from this socket on, and notices its end. */
+  private attend(client: ClientSocket): void {
+    const { stream } = client;
+    this.client = client;
+    this.socket = stream;
     client.receive = this.negotiate;
-    socket.on('end', () => this.endOfInput());
-    socket.on('error', (error) => this.log.debug('connection failed', { error: error.message }));
-    socket.on('close', () => {
-      this.socketClosed();
-      closed.resolve();
-    });
-    socket.write(encodeGreeting(handshakeFlag.fixedNewstyle | handshakeFlag.noZeroes));
-    socket.resume();
+    stream.on('error', (error) => this.log.debug('connection failed', { error: error.message }));
+    stream.on('end', this.endOfInput);
+    stream.on('close', this.socketClosed);
   }
 
   /** The export's name and what was done with it, once the handshake is over. */
@@ -118,6 +127,10 @@ export class Connection {
       for (const reply of step.replies) this.socket.write(reply);
       this.socket.uncork();
       if (step.next === 'go-on') continue;
+      if (step.next === 'start-tls') {
+        await this.startTls();
+        break;
+      }
       this.negotiating = false;
       if (step.next === 'cut') this.cut('the handshake was refused');
       else if (step.next === 'end') this.end();
@@ -127,6 +140,23 @@ export class Connection {
     this.negotiating = false;
     if (this.options.isShuttingDown()) this.end();
     else this.socket.resume();
+  }
+
+  /** Goes on over TLS; what the client said before its handshake would be said by anybody. */
+  private async startTls(): Promise<void> {
+    const { client, socket } = this;
+    const { upgrade } = this.options;
+    if (this.parser.takeRest().length > 0 || upgrade === undefined || client.detach === undefined) {
+      this.cut('data came before the TLS handshake');
+      return;
+    }
+    client.detach();
+    socket.off('end', this.endOfInput);
+    const { stream, identity } = await upgrade.secure(socket);
+    socket.off('close', this.socketClosed);
+    this.attend(streamClient(stream));
+    await this.handshake.secured(identity);
+    this.log.debug('encrypted', { client: identity?.name });
   }
 
   private transmit(agreement: Agreement): void {
@@ -155,10 +185,10 @@ export class Connection {
   }
 
   /** The client sends nothing more: answer what it asked and close. */
-  private endOfInput(): void {
+  private readonly endOfInput = (): void => {
     if (this.session !== undefined) this.session.transmission.stop();
     else this.end();
-  }
+  };
 
   private finished(agreement: Agreement): void {
     if (!this.socket.destroyed) this.end();
@@ -192,8 +222,9 @@ export class Connection {
     this.socket.destroy();
   }
 
-  private socketClosed(): void {
+  private readonly socketClosed = (): void => {
     this.cancelTimer();
+    this.settleClosed();
     if (this.session !== undefined) {
       this.session.transmission.disconnected();
       return;
@@ -204,5 +235,5 @@ export class Connection {
         this.log.error('export was not let go', { error: toStorageError(error).message });
       })
       .then(this.settleReleased);
-  }
+  };
 }

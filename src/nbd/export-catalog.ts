@@ -1,4 +1,5 @@
 import type { BlockDevice } from '../base/block-device.ts';
+import type { ClientIdentity } from './tls.ts';
 
 export interface ExportDescription {
   readonly name: string;
@@ -19,10 +20,11 @@ export interface ExportHandle extends ExportDescription {
 
 /** What the server can serve; the one door between the protocol and whatever holds the devices. */
 export interface ExportCatalog {
-  list(): Promise<readonly ExportDescription[]>;
+  /** `client`: who asks, where that was proved. */
+  list(client?: ClientIdentity): Promise<readonly ExportDescription[]>;
   /**
    * The empty name is the default export. Fails with a `StorageError`: `not-found`, `held`, ...; the
    * client is shown its message.
    */
-  open(name: string): Promise<ExportHandle>;
+  open(name: string, client?: ClientIdentity): Promise<ExportHandle>;
 }

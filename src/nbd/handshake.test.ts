@@ -1,15 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { MemoryDevice } from '../../test/support/memory-device.ts';
-import { memoryCatalog } from '../../test/support/memory-catalog.ts';
 import { StorageError } from '../base/errors.ts';
 import { withoutOptionMessages } from './testing/replies.ts';
-import {
-  answerTo,
-  Conversation,
-  type ConversationOptions,
-  greeting,
-  hex,
-} from './testing/conversation.ts';
+import { answerTo, type ConversationOptions, hex } from './testing/conversation.ts';
 
 /**
  * What a client says after the greeting and what it is answered, byte for byte. A reply's message
@@ -176,6 +169,36 @@ const cases: readonly Case[] = [
     server: `${error('00000005', '02')} ${goOk(simpleFlags)}`,
     state: 'open',
     options: () => ({ tls: 'forbidden' }),
+  },
+  {
+    title: 'where TLS is required, options are refused before it, and no export is entered',
+    client: `${flags} ${opt} 00000003 00000000 ${opt} 00000008 00000000 ${go} ${opt} 00000063 00000000
+      ${opt} 00000002 00000000`,
+    server: `${error('00000003', '05')} ${error('00000008', '05')} ${error('00000007', '05')}
+      ${error('00000063', '05')} ${ack('00000002')}`,
+    state: 'ended',
+    options: () => ({ tls: 'required' }),
+  },
+  {
+    title: 'where TLS is required, EXPORT_NAME before it is answered by closing the connection',
+    client: `${flags} ${opt} 00000001 00000004 6469736b`,
+    server: '',
+    state: 'cut',
+    options: () => ({ tls: 'required' }),
+  },
+  {
+    title: 'where TLS is allowed, an export is entered without it',
+    client: `${flags} ${go}`,
+    server: goOk(simpleFlags),
+    state: 'open',
+    options: () => ({ tls: 'allowed' }),
+  },
+  {
+    title: 'what is said between STARTTLS and the TLS handshake ends the connection',
+    client: `${flags} ${opt} 00000005 00000000 ${opt} 00000008 00000000`,
+    server: ack('00000005'),
+    state: 'cut',
+    options: () => ({ tls: 'allowed' }),
   },
   {
     title: 'STARTTLS with data is invalid',
@@ -412,70 +435,5 @@ describe('the handshake, byte for byte and cut at every byte', () => {
       if (options?.().isShuttingDown?.() === true && cutAt < bytes.length) continue;
       expect({ cutAt, answer, state: found.state }).toEqual({ cutAt, answer: expected, state });
     }
-  });
-});
-
-describe('a handshake', () => {
-  it('begins with the greeting of a fixed newstyle server', async () => {
-    const conversation = new Conversation();
-    const said = await conversation.said();
-    conversation.vanish();
-    expect(said.toString('hex')).toBe(hex(greeting).toString('hex'));
-    expect(said.toString('latin1', 0, 16)).toBe('NBDMAGICIHAVEOPT');
-  });
-
-  it('is cut off when it takes longer than its limit', async () => {
-    const conversation = new Conversation({ limits: { handshakeMs: 5_000 } });
-    conversation.send(`${flags} ${opt} 00000003 00000000`);
-    await conversation.quiet();
-    conversation.clock.advance(4_999);
-    expect(conversation.state).toBe('open');
-    conversation.clock.advance(1);
-    expect(conversation.state).toBe('cut');
-    await conversation.connection.released;
-    expect(conversation.clock.pending).toBe(0);
-  });
-
-  it('lets go of an export that was asked about and not entered', async () => {
-    const catalog = memoryCatalog({ one: new MemoryDevice(4096), two: new MemoryDevice(4096) });
-    const conversation = new Conversation({ catalog });
-    conversation.send(`${flags} ${opt} 00000006 00000009 00000003 6f6e65 0000`);
-    await conversation.quiet();
-    expect(catalog.openHandles()).toBe(1);
-    conversation.send(`${opt} 00000006 00000009 00000003 74776f 0000`);
-    await conversation.quiet();
-    expect(catalog.openHandles()).toBe(1);
-    conversation.vanish();
-    await conversation.connection.released;
-    expect(catalog.openHandles()).toBe(0);
-  });
-
-  it('lets go of an export that was opened after the client left', async () => {
-    const inner = memoryCatalog({ disk: new MemoryDevice(4096) });
-    const gate = Promise.withResolvers<void>();
-    const catalog = {
-      list: () => inner.list(),
-      open: async (name: string) => {
-        await gate.promise;
-        return inner.open(name);
-      },
-    };
-    const conversation = new Conversation({ catalog });
-    conversation.send(`${flags} ${go}`);
-    await conversation.quiet();
-    conversation.vanish();
-    await conversation.quiet();
-    gate.resolve();
-    await conversation.connection.released;
-    expect(inner.openHandles()).toBe(0);
-  });
-
-  it('ends when the client closes its half', async () => {
-    const conversation = new Conversation();
-    conversation.send(`${flags} ${opt} 00000003 00000000 49484156`);
-    conversation.finish();
-    await conversation.answer();
-    expect(conversation.state).toBe('ended');
-    await conversation.connection.released;
   });
 });

@@ -5,6 +5,7 @@ import type { ExportCatalog, ExportHandle } from './export-catalog.ts';
 import type { HandshakeMessage } from './handshake-parser.ts';
 import { contextNames, listContexts, type MetaContext, selectContexts } from './meta-contexts.ts';
 import { decodeExportQuery, decodeMetaContextQuery } from './option-data.ts';
+import type { ClientIdentity, TlsPolicy } from './tls.ts';
 import {
   clientFlag,
   type Dialect,
@@ -24,12 +25,6 @@ import {
   transmissionFlag,
 } from './wire.ts';
 
-/**
- * What STARTTLS is answered: `unsupported` by a server that does not know it, `forbidden` by one
- * that was told not to offer it. Both are the document's NOTLS mode.
- */
-export type TlsPolicy = 'unsupported' | 'forbidden';
-
 /** What the two sides agreed on; the export is in use from now on. */
 export interface Agreement {
   readonly handle: ExportHandle;
@@ -38,10 +33,13 @@ export interface Agreement {
   readonly contexts: readonly MetaContext[];
 }
 
-/** What to send, and what to do when it is sent. `end` lets the client read it, `cut` does not. */
+/**
+ * What to send, and what to do when it is sent. `end` lets the client read it, `cut` does not;
+ * `start-tls` goes on with a new parser on the encrypted stream, after `secured`.
+ */
 export interface HandshakeStep {
   readonly replies: readonly Uint8Array[];
-  readonly next: 'go-on' | 'end' | 'cut' | Agreement;
+  readonly next: 'go-on' | 'start-tls' | 'end' | 'cut' | Agreement;
 }
 
 export interface HandshakeOptions {
@@ -54,7 +52,7 @@ export interface HandshakeOptions {
   readonly isShuttingDown: () => boolean;
 }
 
-/** The part of the negotiation that a successful STARTTLS would have to forget. */
+/** The part of the negotiation that a successful STARTTLS forgets. */
 interface Negotiated {
   structured: boolean;
   extended: boolean;
@@ -89,7 +87,9 @@ const cut: HandshakeStep = { replies: [], next: 'cut' };
  */
 export class Handshake {
   private readonly options: HandshakeOptions;
-  private readonly negotiated = nothingNegotiated();
+  private negotiated = nothingNegotiated();
+  /** Who the client is, once its stream is encrypted. */
+  private encrypted: { readonly identity: ClientIdentity | undefined } | undefined;
   private wantsZeroes = true;
   private held: { readonly name: string; readonly handle: ExportHandle } | undefined;
   private released = false;
@@ -114,9 +114,20 @@ export class Handshake {
     }
   }
 
+  /** The stream is encrypted from now on: all that was said before counts no more. */
+  async secured(identity: ClientIdentity | undefined): Promise<void> {
+    this.encrypted = { identity };
+    this.negotiated = nothingNegotiated();
+    await this.letGo();
+  }
+
   /** Lets go of an export that was asked about and not entered. */
   async release(): Promise<void> {
     this.released = true;
+    await this.letGo();
+  }
+
+  private async letGo(): Promise<void> {
     const { held } = this;
     this.held = undefined;
     await held?.handle.close();
@@ -125,6 +136,11 @@ export class Handshake {
   private async answerOption(number: number, data: Uint8Array): Promise<HandshakeStep> {
     if (number === option.abort) {
       return { replies: [encodeOptionReply(number, optionReply.ack)], next: 'end' };
+    }
+    const needsTls = this.options.tls === 'required' && this.encrypted === undefined;
+    if (needsTls && number !== option.startTls) {
+      if (number === option.exportName) return cut;
+      return refuse(number, optionReply.errorTlsRequired, 'this server wants STARTTLS first');
     }
     if (number === option.exportName) return this.exportName(data);
     if (this.options.isShuttingDown()) {
@@ -168,7 +184,7 @@ export class Handshake {
 
   private async list(): Promise<HandshakeStep> {
     try {
-      const found = await this.options.catalog.list();
+      const found = await this.options.catalog.list(this.encrypted?.identity);
       const replies = found.map(({ name, description }) =>
         encodeOptionReply(option.list, optionReply.server, encodeServerEntry(name, description)),
       );
@@ -182,9 +198,17 @@ export class Handshake {
   }
 
   private startTls(): HandshakeStep {
-    return this.options.tls === 'forbidden'
-      ? refuse(option.startTls, optionReply.errorPolicy, 'TLS is switched off on this server')
-      : refuse(option.startTls, optionReply.errorUnsupported, 'this server does not support TLS');
+    const number = option.startTls;
+    switch (this.options.tls) {
+      case 'unsupported':
+        return refuse(number, optionReply.errorUnsupported, 'this server does not support TLS');
+      case 'forbidden':
+        return refuse(number, optionReply.errorPolicy, 'TLS is switched off on this server');
+      default:
+        return this.encrypted === undefined
+          ? { replies: [encodeOptionReply(number, optionReply.ack)], next: 'start-tls' }
+          : refuse(number, optionReply.errorInvalid, 'TLS is in use already');
+    }
   }
 
   private structuredReply(): HandshakeStep {
@@ -330,10 +354,8 @@ export class Handshake {
   /** Opens the export and keeps it, so that INFO and the GO after it speak of the same one. */
   private async hold(name: string): Promise<ExportHandle> {
     if (this.held?.name === name) return this.held.handle;
-    const before = this.held;
-    this.held = undefined;
-    await before?.handle.close();
-    const handle = await this.options.catalog.open(name);
+    await this.letGo();
+    const handle = await this.options.catalog.open(name, this.encrypted?.identity);
     if (this.released) {
       // The client left while the export was being opened.
       await handle.close();

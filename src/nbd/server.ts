@@ -3,11 +3,11 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { Connection } from './connection.ts';
-import { createReceivePool, pooledClient } from './client-socket.ts';
+import { createReceivePool, pooledClient, streamClient } from './client-socket.ts';
 import type { ExportCatalog } from './export-catalog.ts';
-import type { TlsPolicy } from './handshake.ts';
 import { type NbdLimits, nbdLimits } from './limits.ts';
 import { BatchPool } from './reply-writer.ts';
+import type { TlsPolicy, TlsUpgrade } from './tls.ts';
 import type { SessionCounters } from './transmission.ts';
 
 /** `port` 0 lets the kernel choose. */
@@ -25,7 +25,8 @@ export interface NbdServerOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly limits?: Partial<NbdLimits>;
-  readonly tls?: TlsPolicy;
+  /** Without it, no listener can offer TLS. */
+  readonly upgrade?: TlsUpgrade | undefined;
 }
 
 export interface NbdClient {
@@ -37,7 +38,10 @@ export interface NbdClient {
 
 export interface NbdServer {
   /** May be called for several addresses. Returns the actual one; fails as the system does. */
-  listen<A extends ListenAddress | PassedSocket>(address: A): Promise<A | ListenAddress>;
+  listen<A extends ListenAddress | PassedSocket>(
+    address: A,
+    tlsPolicyOf?: (actual: A | ListenAddress) => TlsPolicy,
+  ): Promise<A | ListenAddress>;
   clients(): NbdClient[];
   /** Bytes that all connections together hold, of `inFlightBytesTotal`. */
   inFlightBytes(): number;
@@ -77,7 +81,10 @@ class ListeningServer implements NbdServer {
     this.budget = new ByteBudget(options.clock, this.limits.inFlightBytesTotal);
   }
 
-  async listen<A extends ListenAddress | PassedSocket>(address: A): Promise<A | ListenAddress> {
+  async listen<A extends ListenAddress | PassedSocket>(
+    address: A,
+    tlsPolicyOf: (actual: A | ListenAddress) => TlsPolicy = () => 'unsupported',
+  ): Promise<A | ListenAddress> {
     const server = createServer({
       // A client may send all it has, close its half and still read the answers.
       allowHalfOpen: true,
@@ -86,7 +93,6 @@ class ListeningServer implements NbdServer {
       keepAliveInitialDelay: keepAliveAfterMs,
       pauseOnConnect: true,
     });
-    server.on('connection', (socket) => this.connected(socket, address));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(address, () => {
@@ -100,8 +106,11 @@ class ListeningServer implements NbdServer {
     this.servers.add(server);
     const bound = server.address();
     // Of a Unix socket that was passed Node does not know the path.
-    if (bound === null || typeof bound === 'string') return address;
-    return { host: bound.address, port: bound.port };
+    const isNamed = bound !== null && typeof bound !== 'string';
+    const actual = isNamed ? { host: bound.address, port: bound.port } : address;
+    const tls = tlsPolicyOf(actual);
+    server.on('connection', (socket) => this.connected(socket, address, tls));
+    return actual;
   }
 
   clients(): NbdClient[] {
@@ -143,8 +152,8 @@ class ListeningServer implements NbdServer {
     this.servers.clear();
   }
 
-  private connected(socket: Socket, address: ListenAddress | PassedSocket): void {
-    const { log, catalog, clock, tls } = this.options;
+  private connected(socket: Socket, address: ListenAddress | PassedSocket, tls: TlsPolicy): void {
+    const { log, catalog, clock, upgrade } = this.options;
     const peer =
       socket.remoteAddress === undefined
         ? `unix:${'path' in address ? address.path : ''}`
@@ -155,14 +164,18 @@ class ListeningServer implements NbdServer {
       socket.destroy();
       return;
     }
-    const connection = new Connection(pooledClient(socket, this.receivePool), peer, {
+    // TLS takes a socket over as Node accepted it.
+    const offersTls = tls === 'allowed' || tls === 'required';
+    const client = offersTls ? streamClient(socket) : pooledClient(socket, this.receivePool);
+    const connection = new Connection(client, peer, {
       catalog,
       clock,
       log,
       limits: this.limits,
       budget: this.budget,
       pool: this.pool,
-      tls: tls ?? 'unsupported',
+      tls,
+      upgrade,
       maximumRequestBytes: this.limits.maximumRequestBytes,
       maximumContexts: this.limits.metaContexts,
       isShuttingDown: () => this.shuttingDown,

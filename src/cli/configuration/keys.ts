@@ -1,9 +1,11 @@
+import { accessRuleHint, formatAccessRule, parseAccessRule } from '../../host/access.ts';
 import { formatListenAddress, listenHint, parseListenAddress } from '../../host/listen-address.ts';
 import {
   formatMetricsAddress,
   metricsAddressHint,
   parseMetricsAddress,
 } from '../../host/metrics-address.ts';
+import { type TlsMode, tlsModes } from '../../host/tls-files.ts';
 import { defaultNbdLimits } from '../../nbd/limits.ts';
 import { defaultVolumeSettings } from '../../volume/settings.ts';
 import { boolean, choice, count, duration, type Kind, list, path, size, text } from './kinds.ts';
@@ -50,6 +52,10 @@ function optional<T>(
 const listenAddresses = list('address', listenHint, (value) => {
   const address = parseListenAddress(value);
   return address === undefined ? undefined : formatListenAddress(address);
+});
+const accessRules = list('rule', accessRuleHint, (value) => {
+  const rule = parseAccessRule(value);
+  return rule === undefined ? undefined : formatAccessRule(rule);
 });
 const storeUrls = list('url', storeUrlHint, normalizeStoreUrl);
 const endpoint = text(
@@ -202,6 +208,37 @@ export const keys = {
     path,
     'the authorities that Node trusts',
     'PEM file with the certificate authorities of the S3 server',
+  ),
+  'tls.certificate': optional<string>(
+    'daemon',
+    path,
+    'no TLS',
+    'PEM file with the certificate of this server, and those between it and its authority',
+  ),
+  'tls.key': optional<string>('daemon', path, 'no TLS', 'PEM file with the key of tls.certificate'),
+  'tls.client_ca': optional<string>(
+    'daemon',
+    path,
+    'clients need no certificate',
+    'PEM file with the authorities that sign the certificates of clients; each must show one',
+  ),
+  'tls.psk_file': optional<string>(
+    'daemon',
+    path,
+    'no pre-shared keys',
+    'File with lines of NAME:KEY, as psktool writes them; used instead of a certificate',
+  ),
+  'tls.access': optional<readonly string[]>(
+    'daemon',
+    accessRules,
+    'every client that has proved who it is may read and write all',
+    'What clients may do, by the name in their certificate or of their key',
+  ),
+  'tls.mode': optional<TlsMode>(
+    'daemon',
+    choice(tlsModes),
+    'required where other machines reach the address, else allowed with a certificate and off without',
+    'Whether NBD clients may, must or cannot use TLS',
   ),
   'limits.connections': required<number>(
     'daemon',

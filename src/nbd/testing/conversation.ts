@@ -7,9 +7,9 @@ import { ByteBudget } from '../byte-budget.ts';
 import { Connection } from '../connection.ts';
 import { LentBytes } from '../../base/lent-bytes.ts';
 import type { ExportCatalog } from '../export-catalog.ts';
-import type { TlsPolicy } from '../handshake.ts';
 import { type NbdLimits, nbdLimits } from '../limits.ts';
 import { BatchPool } from '../reply-writer.ts';
+import type { TlsPolicy, TlsUpgrade } from '../tls.ts';
 import { ManualClock } from './manual-clock.ts';
 
 /** Bytes from hex digits; white space, and what follows a semicolon in a line, is for the reader. */
@@ -28,6 +28,7 @@ export interface ConversationOptions {
   readonly catalog?: ExportCatalog;
   readonly limits?: Partial<NbdLimits>;
   readonly tls?: TlsPolicy;
+  readonly upgrade?: TlsUpgrade;
   readonly clock?: ManualClock;
   readonly budget?: ByteBudget;
   readonly isShuttingDown?: () => boolean;
@@ -75,6 +76,7 @@ export class Conversation {
       budget: this.budget,
       pool: new BatchPool(),
       tls: options.tls ?? 'unsupported',
+      upgrade: options.upgrade,
       maximumRequestBytes: limits.maximumRequestBytes,
       maximumContexts: limits.metaContexts,
       isShuttingDown: options.isShuttingDown ?? (() => false),
