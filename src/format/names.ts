@@ -145,10 +145,18 @@ function hex8(value: number): string {
 export const volumeNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 export function requireVolumeName(name: string): string {
+  return requireName(name, 'a volume');
+}
+
+export function requireSnapshotName(name: string): string {
+  return requireName(name, 'a snapshot');
+}
+
+function requireName(name: string, what: string): string {
   if (!volumeNamePattern.test(name)) {
     throw new StorageError(
       'usage',
-      `"${name}" cannot name a volume: use 1 to 64 letters, digits, ".", "_" or "-", beginning with a letter or digit`,
+      `"${name}" cannot name ${what}: use 1 to 64 letters, digits, ".", "_" or "-", beginning with a letter or digit`,
     );
   }
   return name;

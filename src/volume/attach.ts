@@ -1,5 +1,6 @@
 import { StorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
+import type { Log } from '../base/log.ts';
 import { listAll, type ObjectStore } from '../base/object-store.ts';
 import { Fields, parseJson } from '../format/json-fields.ts';
 import { epochOfSegment, lastClosedSegment, type Manifest } from '../format/manifest.ts';
@@ -12,7 +13,9 @@ import {
 } from '../format/names.ts';
 import { inParallel } from './concurrency.ts';
 import type { TimedEntries } from './fold.ts';
+import { closeEpoch, type Ownership } from './ownership.ts';
 import { readSegmentTables } from './segment-tables.ts';
+import { pendingSnapshots, withoutLostCuts } from './snapshot-changes.ts';
 
 /** What the local disk knows of the last time this volume was attached here. */
 export interface LocalState {
@@ -92,4 +95,28 @@ export async function loadStoredTail(
     return { ...at, entries, openedMs: header.openedMs };
   });
   return { segments, lastSegment: head + positions.length, openEpoch };
+}
+
+/**
+ * Closes the older epochs at the end of what the store has, and gives the snapshots up that were cut
+ * past the end of the log. `replayedCount` segments that follow in the log are only in the journal.
+ */
+export async function closeBefore(
+  ownership: Ownership,
+  { lastSegment, openEpoch }: StoredTail,
+  replayedCount: number,
+  log: Log,
+): Promise<void> {
+  const before = pendingSnapshots(ownership.manifest);
+  await ownership.update((current) =>
+    withoutLostCuts(
+      closeEpoch(current, current.epoch - 1, lastSegment, openEpoch),
+      lastSegment + replayedCount,
+    ),
+  );
+  const { name: volume, snapshots } = ownership.manifest;
+  const kept = new Set(snapshots.map(({ id }) => id));
+  for (const { id, name } of before) {
+    if (!kept.has(id)) log.warn('snapshot given up: not all of it is there', { volume, name });
+  }
 }

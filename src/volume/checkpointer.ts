@@ -17,6 +17,7 @@ import {
 import type { Ownership } from './ownership.ts';
 import type { PageTable } from './page-table.ts';
 import { PagesWriter } from './pages-writer.ts';
+import { pendingSnapshots, withHead } from './snapshot-changes.ts';
 import type { VolumeSettings } from './settings.ts';
 import { type PatientContext, untilDone } from './until-done.ts';
 
@@ -61,6 +62,8 @@ export class Checkpointer {
   private readonly tail: TimedEntries[];
   /** Pages that the tail changes. */
   private touched = new Set<number>();
+  /** Where the log was cut for snapshots that are not in the manifest yet. */
+  private readonly holds = new Set<{ readonly segment: number }>();
   private running: Promise<void> | undefined;
   private cancelIdleTimer: (() => void) | undefined;
   private stopped = false;
@@ -109,18 +112,38 @@ export class Checkpointer {
     });
   }
 
-  /** Makes a checkpoint of all that is committed now; resolves when the manifest has it. */
-  async checkpoint(): Promise<void> {
-    while (this.running !== undefined) await this.running.catch(() => undefined);
-    if (this.tail.length === 0) return;
-    this.running = this.fold().finally(() => {
-      this.running = undefined;
-    });
-    await this.running;
+  /** No checkpoint goes past the end of `segment` until what this returns is called. */
+  hold(segment: number): () => void {
+    const hold = { segment };
+    this.holds.add(hold);
+    return () => this.holds.delete(hold);
   }
 
-  private async fold(): Promise<void> {
-    const segments = [...this.tail];
+  /** The last segment that the next checkpoint may hold: a snapshot is one that ends at its cut. */
+  private get limit(): number {
+    const cuts = pendingSnapshots(this.context.ownership.manifest);
+    return Math.min(...[...this.holds, ...cuts].map(({ segment }) => segment));
+  }
+
+  /**
+   * Makes a checkpoint of all that is committed now, or of as much as holds `segment`, and one at each
+   * cut before that; resolves when the manifest has them. None goes past a cut that is held.
+   */
+  async checkpoint(segment = this.tail.at(-1)?.segment ?? 0): Promise<void> {
+    for (;;) {
+      while (this.running !== undefined) await this.running.catch(() => undefined);
+      const { limit } = this;
+      const segments = this.tail.filter((each) => each.segment <= limit);
+      const first = segments[0];
+      if (first === undefined || first.segment > segment) return;
+      this.running = this.fold(segments).finally(() => {
+        this.running = undefined;
+      });
+      await this.running;
+    }
+  }
+
+  private async fold(segments: readonly TimedEntries[]): Promise<void> {
     const last = segments.at(-1) as TimedEntries;
     const { epoch } = this.context.ownership;
     const at: CheckpointPosition = { segment: last.segment, epoch, variant: 0 };
@@ -134,7 +157,7 @@ export class Checkpointer {
     const { volumeId, ownership } = this.context;
     const object = encodeCheckpoint(volumeId, at, table.references(), lastTimeMs(last));
     await this.put(checkpointKey(volumeId, at), [object]);
-    await ownership.update((manifest) => ({ ...manifest, head: at }));
+    await ownership.update((manifest) => withHead(manifest, at));
     this.table = table;
     this.tail.splice(0, segments.length);
     this.touched = new Set();

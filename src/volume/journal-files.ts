@@ -73,6 +73,11 @@ export class JournalFiles {
   /** Resolves when a file may be free, or making one has failed. */
   whenChanged(): Promise<void> {
     this.prepare();
+    return this.nextChange();
+  }
+
+  /** As `whenChanged`, without trying anew what has failed. */
+  nextChange(): Promise<void> {
     return new Promise((resolve) => this.waiters.push(resolve));
   }
 

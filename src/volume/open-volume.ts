@@ -7,6 +7,7 @@ import { isStorageError, type StorageError, toStorageError } from '../base/error
 import { blockBytes } from '../format/geometry.ts';
 import { epochOfSegment, type Manifest } from '../format/manifest.ts';
 import {
+  closeBefore,
   loadStoredTail,
   type LocalState,
   readLocalState,
@@ -29,12 +30,13 @@ import {
   recoverJournal,
   reuseJournal,
 } from './journal-recovery.ts';
-import { closeEpoch, loadManifest, Ownership, type OwnershipContext } from './ownership.ts';
+import { loadManifest, Ownership, type OwnershipContext } from './ownership.ts';
 import { PageTable } from './page-table.ts';
 import { PlacementTable } from './placement-table.ts';
 import { Scrubber } from './scrubber.ts';
 import { SegmentLog } from './segment-log.ts';
 import { StoredPlaces } from './segment-places.ts';
+import { Snapshots } from './snapshots.ts';
 import { keepAside } from './set-aside.ts';
 import type { VolumeSettings } from './settings.ts';
 import { type LeaseWatch, type TakeOver, whenFree } from './take-over.ts';
@@ -158,9 +160,7 @@ async function attach(
       })
     : { segments: [], free: await reuseJournal(disk, journalPath) };
   try {
-    await ownership.update((current) =>
-      closeEpoch(current, current.epoch - 1, tail.lastSegment, tail.openEpoch),
-    );
+    await closeBefore(ownership, tail, recovered.segments.length, log);
     return await serve(options, { ownership, tail, recovered }, directory, startedMs);
   } catch (error) {
     // Clients ask again and again for what cannot be attached: nothing of it may stay open.
@@ -238,6 +238,19 @@ function lastLogTimeMs({ ownership, tail, recovered }: Attached, table: PageTabl
   );
 }
 
+function readerOf(
+  { name, settings }: OpenVolumeOptions,
+  parts: Pick<VolumeParts, 'ownership' | 'map' | 'memory' | 'cache' | 'frames' | 'checkpointer'>,
+): VolumeReader {
+  const { ownership, map, memory, cache, frames, checkpointer } = parts;
+  return new VolumeReader({
+    ...{ volume: name, map, memory, cache, frames },
+    sizeBytes: () => ownership.manifest.sizeBytes,
+    readaheadBytes: Math.min(settings.readaheadBytes, Math.floor(settings.cacheBytes / 4)),
+    readPage: (pageIndex) => checkpointer.pageTable.readPage(pageIndex),
+  });
+}
+
 /** Makes the parts and connects what each tells the others. */
 function assemble(
   options: OpenVolumeOptions,
@@ -303,25 +316,19 @@ function assemble(
       onFailure,
     },
   );
-  const reader = new VolumeReader({
-    volume: options.name,
-    sizeBytes: () => ownership.manifest.sizeBytes,
-    map,
-    memory,
-    cache,
-    frames,
-    readaheadBytes: Math.min(settings.readaheadBytes, Math.floor(settings.cacheBytes / 4)),
-    readPage: (pageIndex) => checkpointer.pageTable.readPage(pageIndex),
-  });
+  const reader = readerOf(options, { ownership, map, memory, cache, frames, checkpointer });
   const writer = new VolumeWriter({
     map,
     log: segments,
     read: (offset, into) => reader.read(offset, into),
     requireWritable: () => volume.requireWritable(),
   });
+  const snapshots = new Snapshots({
+    ...{ clock, random, log, settings, ownership, segments, uploader, checkpointer },
+  });
   const parts: VolumeParts = {
     ...{ clock, log, disk, ownership, map, memory, cache, diskCache, frames, files, segments },
-    ...{ uploader, checkpointer, reader, writer, settings },
+    ...{ uploader, checkpointer, snapshots, reader, writer, settings },
     statePath: `${directory}/state.json`,
     durability: settings.durability ?? durability,
     attachment: attached.attachment,
@@ -331,5 +338,6 @@ function assemble(
   const volume = new Volume(parts);
   ownership.whenLost((error) => volume.lose(error));
   for (const segment of recovered.segments) uploader.add(segment);
+  snapshots.start();
   return volume;
 }

@@ -13,13 +13,13 @@ import {
   pagesKey,
   parseVolumeKey,
 } from '../format/names.ts';
-import { loadStoredTail } from './attach.ts';
+import { closeBefore, loadStoredTail } from './attach.ts';
 import { findVolumeId } from './catalog.ts';
 import { type CheckProgress, checkVolumeOf } from './check.ts';
 import { Inventory, takeInventory } from './check-inventory.ts';
 import type { CheckReport, ObjectCount, Unreadable } from './check-report.ts';
 import { foldAgain, type MapRepairContext } from './map-repair.ts';
-import { closeEpoch, type LoadedManifest, loadManifest, Ownership } from './ownership.ts';
+import { type LoadedManifest, loadManifest, Ownership } from './ownership.ts';
 import { PageTable } from './page-table.ts';
 import { PagesWriter } from './pages-writer.ts';
 import type { VolumeSettings } from './settings.ts';
@@ -101,9 +101,7 @@ async function own(options: RepairOptions, loaded: LoadedManifest): Promise<Owne
   const tail = await loadStoredTail(store, loaded.manifest, settings.getConcurrency);
   const ownership = await Ownership.take(options, loaded, { id: writerId, host });
   ownership.startRenewing();
-  await ownership.update((manifest) =>
-    closeEpoch(manifest, manifest.epoch - 1, tail.lastSegment, tail.openEpoch),
-  );
+  await closeBefore(ownership, tail, 0, options.log);
   return ownership;
 }
 

@@ -49,6 +49,7 @@ export class SegmentLog {
   private isUnflushed = false;
   /** When a flush was answered; said in the log with what is appended next. */
   private flushAnsweredMs: number | undefined;
+  private readonly endWaiters: (() => void)[] = [];
   private readonly result: Appended = { count: 0, segment: 0, firstIndex: 0 };
 
   /** `lastNumber` and its entry count: of the newest segment there is, recovered or stored. */
@@ -180,6 +181,22 @@ export class SegmentLog {
     this.lastEntryCount = segment.entryCount;
     segment.seal(this.context.times.nowMs());
     this.journal.sealed(segment);
+    for (const wake of this.endWaiters.splice(0)) wake();
+  }
+
+  /** Whether `seal` keeps nothing that is written next waiting for a file. */
+  get isEndable(): boolean {
+    return this.open === undefined || this.context.files.isReady;
+  }
+
+  /** Resolves when `isEndable` may have come to be so. */
+  whenEndable(): Promise<void> {
+    const { files } = this.context;
+    if (files.failure === undefined) files.prepare();
+    return new Promise((resolve) => {
+      this.endWaiters.push(resolve);
+      void files.nextChange().then(resolve);
+    });
   }
 
   /**

@@ -63,20 +63,24 @@ async function untilDead(
   assert(writer !== undefined, 'a lease that is watched is somebody’s');
   const { leaseMs, host } = writer;
   const seenMs = clock.monotonicMs();
+  let latest = first;
   for (;;) {
     const remainingMs = seenMs + leaseMs - clock.monotonicMs();
     onWatch?.({
       ...{ volume: manifest.name, host, epoch: manifest.epoch, leaseMs },
       remainingMs: Math.max(0, remainingMs),
     });
-    if (remainingMs <= 0) return first;
+    if (remainingMs <= 0) return latest;
     await sleep(clock, Math.min(remainingMs, leaseMs / looksPerLease), signal);
     if (signal?.aborted === true) {
       throw new StorageError('shutting-down', `Waiting for volume ${manifest.name} was given up.`);
     }
-    const now = await loadManifest(store, manifest.id);
-    if (now.manifest.writer === undefined) return now;
-    if (now.manifest.nonce !== manifest.nonce) throw aliveError(now.manifest);
+    latest = await loadManifest(store, manifest.id);
+    const { writer: now, epoch } = latest.manifest;
+    if (now === undefined) return latest;
+    // Others may change the manifest too, and then leave the lease as it is.
+    const isSame = epoch === manifest.epoch && now.id === writer.id && now.lease === writer.lease;
+    if (!isSame) throw aliveError(latest.manifest);
   }
 }
 

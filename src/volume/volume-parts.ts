@@ -13,6 +13,7 @@ import type { StoredPlaces } from './segment-places.ts';
 import type { SegmentMemory } from './segment-memory.ts';
 import type { SegmentLog } from './segment-log.ts';
 import type { Scrubber } from './scrubber.ts';
+import type { Snapshots } from './snapshots.ts';
 import type { Uploader } from './uploader.ts';
 import type { VolumeReader } from './volume-reader.ts';
 import type { VolumeWriter } from './volume-writer.ts';
@@ -46,6 +47,7 @@ export interface VolumeParts {
   readonly segments: SegmentLog;
   readonly uploader: Uploader;
   readonly checkpointer: Checkpointer;
+  readonly snapshots: Snapshots;
   readonly scrubber: Scrubber;
   readonly reader: VolumeReader;
   readonly writer: VolumeWriter;

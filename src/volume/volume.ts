@@ -2,9 +2,12 @@ import type { BlockDevice, Done, Extent, WriteOptions, ZeroOptions } from '../ba
 import { isStorageError, StorageError } from '../base/errors.ts';
 import { entryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
+import type { Snapshot } from '../format/snapshot.ts';
 import { writeLocalState } from './attach.ts';
 import type { CheckReport } from './check-report.ts';
 import { grow, type Resized, shrink } from './resize.ts';
+import type { SnapshotWish } from './snapshot-changes.ts';
+import type { SnapshotStatus } from './snapshots.ts';
 import { statisticsOf, type VolumeStatistics } from './statistics.ts';
 import type { VolumeParts } from './volume-parts.ts';
 import type { Certainty } from './lease.ts';
@@ -178,6 +181,7 @@ export class Volume implements BlockDevice {
     this.gone ??= error;
     this.parts.uploader.stop(error);
     this.parts.checkpointer.stop();
+    this.parts.snapshots.end(error);
     for (const reject of this.requests) reject(error);
     this.requests.clear();
   }
@@ -223,6 +227,36 @@ export class Volume implements BlockDevice {
     return this.parts.scrubber.start();
   }
 
+  /**
+   * Makes a snapshot: all that was answered before this, nothing that is asked for after it. It outlives
+   * this host once it is completed. Errors: `already-exists`, `usage`, `no-space` when there are too many.
+   */
+  createSnapshot(wish: SnapshotWish): Promise<Snapshot> {
+    this.requireWritable();
+    return this.parts.snapshots.create(wish, () => this.requireWritable());
+  }
+
+  /** Resolves when the snapshot of that id is completed; `not-found` when it is deleted before. */
+  whenSnapshotCompleted(id: string): Promise<Snapshot> {
+    this.requireHere();
+    return this.parts.snapshots.whenCompleted(id);
+  }
+
+  /** Deletes a snapshot by its id; `held` while a clone reads it. */
+  deleteSnapshot(id: string): Promise<void> {
+    this.requireHere();
+    return this.parts.snapshots.delete(id);
+  }
+
+  /** All snapshots as this writer last saw them; of those that are pending, how far they are. */
+  get snapshots(): readonly SnapshotStatus[] {
+    const { ownership, snapshots } = this.parts;
+    return ownership.manifest.snapshots.map((snapshot) => ({
+      ...snapshot,
+      progress: snapshots.progressOf(snapshot),
+    }));
+  }
+
   statistics(): VolumeStatistics {
     return statisticsOf(this.parts, {
       held: this.gone === undefined,
@@ -232,13 +266,14 @@ export class Volume implements BlockDevice {
 
   /** Uploads everything, makes a checkpoint and gives the volume up. Requests must have ended. */
   async close(): Promise<void> {
-    const { segments, uploader, checkpointer, ownership, disk, statePath } = this.parts;
+    const { segments, uploader, checkpointer, snapshots, ownership, disk, statePath } = this.parts;
     this.requireHere();
     this.gone = new StorageError('shutting-down', `Volume ${this.name} is being closed.`);
     try {
       segments.seal();
       const last = segments.lastNumber;
       await uploader.whenCommitted(last);
+      await snapshots.settled();
       checkpointer.stop();
       await checkpointer.checkpoint();
       // Before the release: whoever finds the volume given up finds this journal done with.
@@ -254,6 +289,7 @@ export class Volume implements BlockDevice {
     const { segments, uploader, checkpointer, ownership, files, diskCache, scrubber } = this.parts;
     const reason = new StorageError('shutting-down', `Volume ${this.name} was closed.`);
     this.gone ??= reason;
+    this.parts.snapshots.end(reason);
     ownership.end(reason);
     uploader.stop(reason);
     segments.stop();
