@@ -27,6 +27,11 @@ export function isoTime(wallMs: number): string {
   return new Date(wallMs).toISOString();
 }
 
+/** What `isoTime` made a text of; not a number for any other text. */
+export function parseIsoTime(text: string): number {
+  return Date.parse(text);
+}
+
 /** Resolves after `delayMs`, or as soon as `signal` is aborted. */
 export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

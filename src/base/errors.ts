@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'already-exists'
   | 'conflict' // a compare-and-swap lost
   | 'held' // another host holds the volume
+  | 'in-use' // clones read what was to be deleted
   | 'lost-ownership' // another host took the volume from us
   | 'read-only'
   | 'out-of-range' // past the end of the device
@@ -47,6 +48,7 @@ export const errorTraits: Readonly<Record<ErrorCode, ErrorTraits>> = {
   'already-exists': { class: 'fatal', nbd: 'EINVAL', exitStatus: 1 },
   conflict: { class: 'retry', nbd: 'EIO', exitStatus: 1 },
   held: { class: 'fatal', nbd: 'EPERM', exitStatus: 11 },
+  'in-use': { class: 'fatal', nbd: 'EPERM', exitStatus: 1 },
   'lost-ownership': { class: 'fatal', nbd: 'ESHUTDOWN', exitStatus: 11 },
   'read-only': { class: 'fatal', nbd: 'EPERM', exitStatus: 1 },
   'out-of-range': { class: 'fatal', nbd: 'EINVAL', exitStatus: 2 },

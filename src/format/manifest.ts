@@ -166,6 +166,16 @@ function decodeWriter(value: unknown): Writer {
   };
 }
 
+/** Stands in the place of the writer while a volume is being deleted: nobody attaches it any more. */
+export const deletionWriter: Writer = {
+  ...{ id: 'deletion', host: 'a host that deletes it' },
+  ...{ lease: 1, leaseMs: 1000 },
+};
+
+export function isBeingDeleted({ writer }: Manifest): boolean {
+  return writer?.id === deletionWriter.id;
+}
+
 /** The last segment of all closed tenures; 0 when nothing was written. */
 export function lastClosedSegment(manifest: Manifest): number {
   return manifest.tenures.at(-1)?.lastSegment ?? 0;

@@ -21,7 +21,6 @@ import {
 } from '../format/names.ts';
 import { loadManifest } from './ownership.ts';
 import { retentionFromBirth } from './retention.ts';
-import { type LeaseWatch, type TakeOver, whenFree } from './take-over.ts';
 
 export interface NewVolume {
   readonly name: string;
@@ -87,7 +86,7 @@ export async function createVolume(
   throw nameTaken(store, name);
 }
 
-function nameTaken(store: ObjectStore, name: string): StorageError {
+export function nameTaken(store: ObjectStore, name: string): StorageError {
   return new StorageError('already-exists', `There is a volume ${name} in ${store.url} already.`);
 }
 
@@ -147,45 +146,4 @@ export async function measureVolume(store: ObjectStore, volumeId: string): Promi
     bytes += sizeBytes;
   }
   return { objects, bytes };
-}
-
-/** Stands in the manifest of a volume that is being deleted: nobody attaches that any more. */
-const deletion = { id: 'deletion', host: 'a host that deletes it', lease: 1, leaseMs: 1000 };
-
-export interface DeleteOptions extends CatalogContext {
-  /** What to do when a writer has the volume; `never`: nothing is deleted. */
-  readonly takeOver?: TakeOver;
-  readonly onWatch?: (watch: LeaseWatch) => void;
-}
-
-/**
- * Deletes a volume and all it has. Its epoch is taken first, so that a writer that wakes finds it gone
- * and no host attaches it meanwhile; then goes its name, and the manifest last, so that a deletion that
- * was interrupted is seen to be unfinished. `held` when a writer has it that is to be left alone.
- */
-export async function deleteVolume(
-  store: ObjectStore,
-  name: string,
-  options: DeleteOptions,
-): Promise<void> {
-  const id = await findVolumeId(store, name);
-  const { manifest, version } = await whenFree(await loadManifest(store, id), {
-    ...options,
-    store,
-    writerId: deletion.id,
-  });
-  const doomed = {
-    ...{ ...manifest, epoch: manifest.epoch + 1, writer: deletion },
-    nonce: bytesToHex(options.random.bytes(16)),
-  };
-  const key = manifestKey(id);
-  if ((await store.swap(key, version, encodeManifest(doomed))) === undefined) {
-    const message = `Volume ${name} was changed by another host while it was to be deleted; try again.`;
-    throw new StorageError('conflict', message);
-  }
-  await store.remove(nameKey(name));
-  for await (const { key: each } of listAll(store, volumePrefix(id))) {
-    if (each !== key) await store.delete(each);
-  }
-  await store.remove(key);
 }

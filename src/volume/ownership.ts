@@ -37,7 +37,8 @@ export async function loadManifest(store: ObjectStore, volumeId: string): Promis
   );
 }
 
-async function findManifest(
+/** As `loadManifest`; `undefined` when there is none. */
+export async function findManifest(
   store: ObjectStore,
   volumeId: string,
   options?: CallOptions,

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
-import { deleteVolume } from '../../src/volume/catalog.ts';
+import { findVolume } from '../../src/volume/catalog.ts';
+import { deleteVolume } from '../../src/volume/deletion.ts';
+import { changeManifest } from '../../src/volume/manifest-change.ts';
 import type { LeaseWatch } from '../../src/volume/take-over.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 import { VolumeHost } from '../support/volume-host.ts';
@@ -47,6 +49,20 @@ test('a volume whose writer is dead is taken after its lease, not before', async
   const found = new Uint8Array(4096);
   await taken.read(0, found);
   expect(found).toEqual(block);
+  await taken.abandon();
+});
+
+test('what others change in the manifest of a dead writer is no sign of life', async () => {
+  const { host, other, volume, otherClock } = await heldVolume();
+  await volume.abandon();
+  const { store, random } = host;
+  const { id } = await findVolume(store, 'drive');
+  const opening = other.open('drive', { takeOver: 'when-dead' });
+  await otherClock.advance(leaseMs / 2);
+  await changeManifest({ store, random }, id, (manifest) => ({ ...manifest, sizeBytes: 2 ** 21 }));
+  await otherClock.advance(leaseMs / 2 + 1);
+  const taken = await opening;
+  expect(taken.sizeBytes).toBe(2 ** 21);
   await taken.abandon();
 });
 

@@ -202,7 +202,7 @@ async function remove(invocation: Invocation): Promise<undefined> {
   }
   await withStores(invocation, async (all) => {
     const { opened, manifest } = await findOne(all, name);
-    const { deleteVolume } = await import('../../volume/catalog.ts');
+    const { deleteVolume } = await import('../../volume/deletion.ts');
     const { clock, random } = invocation.drivers;
     const progress = new WatchProgress(invocation.output);
     invocation.output.progress(`deleting ${name} …`);
