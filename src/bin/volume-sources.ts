@@ -6,6 +6,7 @@ import type { Random } from '../base/random.ts';
 import type { Settings } from '../cli/configuration/keys.ts';
 import type { SourceRequest } from '../cli/drivers.ts';
 import type { Manifest } from '../format/manifest.ts';
+import { formatVersionName } from '../format/version-name.ts';
 import type { VolumeSource, VolumeSummary } from '../host/volume-source.ts';
 import { StoreTrust } from '../host/store-trust.ts';
 import { createLocalDisk } from '../store/local-disk.ts';
@@ -13,6 +14,8 @@ import { findVolume, listVolumes } from '../volume/catalog.ts';
 import type { EngineWorkers } from '../volume/engine-workers.ts';
 import { openVolume } from '../volume/open-volume.ts';
 import { growDetached } from '../volume/resize.ts';
+import { SnapshotReader, VersionMemory } from '../volume/snapshot-reader.ts';
+import { findSnapshot } from '../volume/snapshot-changes.ts';
 import { openReadOnly } from '../volume/read-only-volume.ts';
 import { defaultVolumeSettings, type VolumeSettings } from '../volume/settings.ts';
 import { createEngineThreads } from './engine-threads.ts';
@@ -27,6 +30,7 @@ interface LocalParts {
   readonly disk: LocalDisk;
   readonly workers: EngineWorkers;
   readonly writerId: Promise<string>;
+  readonly versionMemory: VersionMemory;
 }
 
 /** Makes stores into sources of volumes that are attached on this machine. */
@@ -35,7 +39,7 @@ export function volumeSources(
   random: Random,
 ): (request: SourceRequest) => VolumeSource {
   const byStateDirectory = new Map<string, LocalParts>();
-  const partsOf = (stateDirectory: string): LocalParts => {
+  const partsOf = ({ stateDirectory, snapshotCacheBytes }: SourceRequest): LocalParts => {
     const present = byStateDirectory.get(stateDirectory);
     if (present !== undefined) return present;
     const disk = createLocalDisk(stateDirectory);
@@ -43,14 +47,18 @@ export function volumeSources(
     const half = Math.max(1, Math.floor(availableParallelism() / 2));
     const threadCount = Math.min(half, engineThreadsMaximum);
     const workers = createEngineThreads(stateDirectory, threadCount);
-    const parts = { disk, workers, writerId: writerIdOf(disk, random) };
+    const versionMemory = new VersionMemory(snapshotCacheBytes);
+    const parts = { disk, workers, writerId: writerIdOf(disk, random), versionMemory };
     // Whoever attaches hears of a failure; until then it is no unhandled rejection.
     parts.writerId.catch(() => undefined);
     byStateDirectory.set(stateDirectory, parts);
     return parts;
   };
-  return ({ opened: { store, statistics }, endpoint, stateDirectory, settingsOf, log }) => {
-    const { disk, workers, writerId } = partsOf(stateDirectory);
+  return (request) => {
+    const { endpoint, settingsOf, log } = request;
+    const { store, statistics } = request.opened;
+    const { disk, workers, writerId, versionMemory } = partsOf(request);
+    const snapshots = new SnapshotReader({ store, clock, memory: versionMemory });
     const trust = new StoreTrust({ store, endpoint, disk, clock, random, log });
     return {
       url: store.url,
@@ -63,6 +71,17 @@ export function volumeSources(
         return manifests.map((manifest) => summaryOf(manifest, ownId));
       },
       find: async (name) => summaryOf(await findVolume(store, name), await writerId),
+      async findVersion(volume, version) {
+        const manifest = await findVolume(store, volume);
+        const snapshot = findSnapshot(manifest, version);
+        const settings = volumeSettings(settingsOf(volume));
+        return {
+          id: snapshot.id,
+          name: formatVersionName({ volume, version: snapshot.name }),
+          isCompleted: snapshot.isCompleted,
+          open: () => snapshots.open(manifest, snapshot, settings),
+        };
+      },
       async attach(name, options) {
         const chosen = settingsOf(name);
         const settings = volumeSettings(chosen);
@@ -80,6 +99,7 @@ export function volumeSources(
           log,
           name,
           settings,
+          pages: versionMemory.pages,
           writerId: await writerId,
           host: hostname(),
           ...options,
@@ -100,8 +120,10 @@ export function volumeSources(
   };
 }
 
-function summaryOf({ id, name, sizeBytes, writer }: Manifest, ownId: string): VolumeSummary {
-  return { id, name, sizeBytes, holder: writer?.id === ownId ? undefined : writer?.host };
+function summaryOf(manifest: Manifest, ownId: string): VolumeSummary {
+  const { id, name, sizeBytes, writer, snapshots } = manifest;
+  const holder = writer?.id === ownId ? undefined : writer?.host;
+  return { id, name, sizeBytes, holder, snapshots };
 }
 
 /** Names the state directory for good, so that it can go on with a volume that it holds. */

@@ -12,7 +12,7 @@ export async function announce(
 ): Promise<void> {
   const schemeOf = (address: ListenAddress): Scheme => schemeFor(address, tls);
   const { addresses, catalog, controlSocketPath } = daemon;
-  const volumes = await catalog.list();
+  const volumes = await catalog.volumes();
   const { pid, stateDirectory, metrics } = daemon.status();
   const [address] = addresses;
   const data = {

@@ -1,6 +1,7 @@
 import { configNoun } from './commands/config.ts';
 import { proxyVerb } from './commands/proxy.ts';
 import { serveVerb } from './commands/serve.ts';
+import { snapshotNoun } from './commands/snapshot.ts';
 import { statusVerb } from './commands/status.ts';
 import { storeNoun } from './commands/store.ts';
 import { systemdNoun } from './commands/systemd.ts';
@@ -15,6 +16,7 @@ export const contents: readonly (Noun | Verb)[] = [
   proxyVerb,
   statusVerb,
   volumeNoun,
+  snapshotNoun,
   storeNoun,
   configNoun,
   tlsNoun,

@@ -52,5 +52,7 @@ export interface SourceRequest {
   /** Holds a directory for each volume: journal and cache. */
   readonly stateDirectory: string;
   readonly settingsOf: (volumeName: string) => Settings;
+  /** Memory for reading snapshots, which all sources of a state directory share. */
+  readonly snapshotCacheBytes: number;
   readonly log: Log;
 }

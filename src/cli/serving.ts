@@ -117,6 +117,7 @@ async function openSources(
       endpoint: store.settings['s3.endpoint'],
       stateDirectory,
       settingsOf: configuration.settingsOfVolume,
+      snapshotCacheBytes: configuration.settings['cache.snapshots'],
       log,
     });
     sources.push(source);

@@ -37,6 +37,33 @@ export function volumeOfCheckpoint(lineage: Lineage, { segment, epoch }: LogPosi
   return owner?.volumeId ?? lineage.id;
 }
 
+/**
+ * The last segment that is the same in both lineages, and all before it: the number alone says that two
+ * versions have the same data there. 0 for nothing; endless in one lineage.
+ */
+export function sharedSegments(a: Lineage, b: Lineage): number {
+  // Of one volume at any two times: a clone that was made independent has kept its numbers.
+  if (a.id === b.id) return Infinity;
+  const [ofA, ofB] = [tenuresOf(a), tenuresOf(b)];
+  let shared = 0;
+  for (const [at, { volumeId, lastSegment }] of ofA.entries()) {
+    const other = ofB[at];
+    if (other?.volumeId !== volumeId) return shared;
+    shared = Math.min(lastSegment, other.lastSegment);
+    if (lastSegment !== other.lastSegment) return shared;
+  }
+  return shared;
+}
+
+/** Whether both go back to the same volume. */
+export function isOneFamily(a: Lineage, b: Lineage): boolean {
+  return a.id === b.id || tenuresOf(a)[0]?.volumeId === tenuresOf(b)[0]?.volumeId;
+}
+
+function tenuresOf(lineage: Lineage): Pick<Ancestor, 'volumeId' | 'lastSegment'>[] {
+  return [...lineage.ancestors, { volumeId: lineage.id, lastSegment: Infinity }];
+}
+
 export function decodeAncestor(value: unknown): Ancestor {
   const fields = new Fields(value, 'ancestor');
   return {

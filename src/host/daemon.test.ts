@@ -12,7 +12,7 @@ import { type BlockServer, type Daemon, type DaemonOptions, startDaemon } from '
 import type { MeteredDevice } from './metered-device.ts';
 import type { DaemonStatus } from './status.ts';
 import { MemorySource } from './testing/memory-source.ts';
-import type { OpenVolume } from './volume-catalog.ts';
+import type { OpenVolume } from './open-volume.ts';
 
 let root: string;
 let state: string;

@@ -143,7 +143,7 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
 }
 
 function volumeStatus(catalog: VolumeCatalog): DaemonStatus['volumes'] {
-  return catalog.attached().map(({ name, store, volume, clients, requests }) => {
+  return catalog.states().map(({ name, store, volume, clients, requests }) => {
     const statistics = volume.statistics();
     return {
       ...statistics,

@@ -52,7 +52,8 @@ export function exportUri(
   exportName: string,
   scheme: 'nbd' | 'nbds' = 'nbd',
 ): string {
-  const name = encodeURIComponent(exportName);
+  // A path may have it as it is, and `VOLUME@SNAPSHOT` stays readable.
+  const name = encodeURIComponent(exportName).replaceAll('%40', '@');
   if (address.kind === 'unix') {
     return `${scheme}+unix:///${name}?socket=${encodePath(address.path)}`;
   }

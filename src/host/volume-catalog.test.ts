@@ -5,7 +5,8 @@ import { StorageError } from '../base/errors.ts';
 import { silentLog } from '../base/log.ts';
 import type { MeteredDevice } from './metered-device.ts';
 import { MemorySource } from './testing/memory-source.ts';
-import { type OpenVolume, VolumeCatalog } from './volume-catalog.ts';
+import type { OpenVolume } from './open-volume.ts';
+import { VolumeCatalog } from './volume-catalog.ts';
 
 function catalogOf(sources: MemorySource[], defaultVolume?: string): VolumeCatalog {
   return new VolumeCatalog({

@@ -1,9 +1,10 @@
-import type { BlockDevice } from '../base/block-device.ts';
 import type { Clock } from '../base/clock.ts';
 import { StorageError, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { formatDuration, formatSize, roundDuration } from '../base/quantity.ts';
-import { type DeviceStatistics, MeteredDevice } from './metered-device.ts';
+import { parseVersionName } from '../format/version-name.ts';
+import { MeteredDevice } from './metered-device.ts';
+import type { OfferedVolume, OpenVolume, VolumeState } from './open-volume.ts';
 import {
   attachedError,
   readOnlyError,
@@ -13,6 +14,7 @@ import {
 } from './resizing.ts';
 import type { Resized } from '../volume/resize.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
+import { describeUnlisted, listedSnapshots, VersionExports } from './version-exports.ts';
 import {
   type AttachedVolume,
   type AttachOptions,
@@ -21,24 +23,9 @@ import {
   type VolumeSummary,
 } from './volume-source.ts';
 
-/** A volume that a client may ask for. */
-export interface OfferedVolume {
-  readonly name: string;
-  readonly description: string;
-}
-
-/** A volume that a client uses; `close` says that it does no more. */
-export interface OpenVolume extends OfferedVolume {
-  readonly device: BlockDevice;
-  close(): Promise<void>;
-}
-
-export interface VolumeState {
-  readonly name: string;
-  readonly store: string;
-  readonly volume: AttachedVolume;
-  readonly clients: number;
-  readonly requests: DeviceStatistics;
+interface Offered {
+  readonly volume: OfferedVolume;
+  readonly snapshots: readonly OfferedVolume[];
 }
 
 export interface VolumeCatalogOptions {
@@ -84,23 +71,34 @@ export class VolumeCatalog {
   readonly #detached = new Map<string, Promise<boolean>>();
   /** Volumes that are being made smaller: nobody gets them meanwhile. */
   readonly #shrinking = new Map<string, Promise<Resized>>();
+  readonly #versions: VersionExports;
   #closing = false;
 
   constructor(options: VolumeCatalogOptions) {
     this.#options = options;
+    this.#versions = new VersionExports(options.clock, (volume) => this.#sourceOf(volume));
   }
 
-  /** All volumes, in the order of their names. A store that does not answer is logged. */
+  /** All volumes, in the order of their names, each with its snapshots. */
   async list(): Promise<OfferedVolume[]> {
+    return (await this.#offered()).flatMap(({ volume, snapshots }) => [volume, ...snapshots]);
+  }
+
+  async volumes(): Promise<OfferedVolume[]> {
+    return (await this.#offered()).map(({ volume }) => volume);
+  }
+
+  /** A store that does not answer is logged. */
+  async #offered(): Promise<Offered[]> {
     const { sources, log } = this.#options;
-    const offered = new Map<string, OfferedVolume>();
+    const offered = new Map<string, Offered>();
     const lists = sources.map(async (source) => {
       try {
-        for (const volume of await source.list()) {
-          offered.set(volume.name, {
-            name: volume.name,
-            description: describe(volume.sizeBytes, source.url, volume.holder),
-          });
+        for (const summary of await source.list()) {
+          const { name, sizeBytes, holder } = summary;
+          const description = `${describe(sizeBytes, source.url, holder)}${describeUnlisted(summary)}`;
+          const volume = { name, description };
+          offered.set(name, { volume, snapshots: listedSnapshots(summary, source.url) });
         }
       } catch (error) {
         const { code, message } = toStorageError(error);
@@ -108,15 +106,17 @@ export class VolumeCatalog {
       }
     });
     await Promise.all(lists);
-    return [...offered.values()].sort(byName);
+    return [...offered.values()].sort((a, b) => byName(a.volume, b.volume));
   }
 
-  /** The volume of that name, attached; the empty name is the default volume. */
+  /** The volume of that name, attached; the empty name is the default volume. Or a version of one. */
   async open(name: string): Promise<OpenVolume> {
     let wanted = name;
     let attachment: Attachment;
     try {
       if (name === '') wanted = await this.#defaultName();
+      const version = parseVersionName(wanted);
+      if (version !== undefined) return await this.#versions.open(version);
       if (this.#detached.has(wanted)) throw detachedError(wanted);
       const attaching = this.#attach(wanted, this.#options.takeOver(wanted));
       const watch = attaching.watch();
@@ -248,6 +248,11 @@ export class VolumeCatalog {
     return lists.flat().filter(({ holder }) => holder !== undefined);
   }
 
+  /** What is attached now, by name, and the versions that are read. */
+  states(): VolumeState[] {
+    return [...this.attached(), ...this.#versions.states()];
+  }
+
   /** What is attached now, by name. */
   attached(): VolumeState[] {
     return [...this.#attached.entries()]
@@ -263,6 +268,7 @@ export class VolumeCatalog {
    */
   async close(): Promise<void> {
     this.#closing = true;
+    this.#versions.close();
     const attaching = [...this.#attachments.values()];
     for (const { giveUp } of attaching) giveUp.abort();
     await Promise.allSettled([

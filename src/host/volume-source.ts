@@ -1,5 +1,6 @@
 import { isStorageError, StorageError } from '../base/errors.ts';
 import type { BlockDevice } from '../base/block-device.ts';
+import type { Snapshot } from '../format/snapshot.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
 import type { CheckReport } from '../volume/check-report.ts';
 import type { Resized } from '../volume/resize.ts';
@@ -15,6 +16,8 @@ export interface VolumeSource {
   find(name: string): Promise<VolumeSummary>;
   /** `held` when another writer has it and `options` leave it to him. */
   attach(name: string, options: AttachOptions): Promise<AttachedVolume>;
+  /** A version of a volume by the name or id of a snapshot; `not-found` when there is none. */
+  findVersion(volume: string, version: string): Promise<VolumeVersion>;
   /** Makes a volume larger that is not attached; `held` when another writer has it. */
   grow(name: string, sizeBytes: number): Promise<Resized>;
   statistics(): StoreStatistics;
@@ -27,6 +30,24 @@ export interface VolumeSummary {
   readonly sizeBytes: number;
   /** The host of the writer that has it, when that is another than this daemon. */
   readonly holder: string | undefined;
+  /** In the order in which they were made. */
+  readonly snapshots: readonly SnapshotSummary[];
+}
+
+export type SnapshotSummary = Pick<
+  Snapshot,
+  'name' | 'sizeBytes' | 'createdAt' | 'description' | 'isCompleted'
+>;
+
+/** A volume as of some moment, to be read. */
+export interface VolumeVersion {
+  /** Unique in its store, and never another's. */
+  readonly id: string;
+  /** As an export: `VOLUME@VERSION`. */
+  readonly name: string;
+  /** Whether the store has all of it; else it cannot be opened yet. */
+  readonly isCompleted: boolean;
+  open(): Promise<AttachedVolume>;
 }
 
 export interface AttachOptions {

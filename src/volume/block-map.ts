@@ -55,36 +55,31 @@ export class BlockMap {
     run.count = Math.min(limit, pageBlocks - inPage);
   }
 
-  assign(block: number, count: number, segment: number, index: number): void {
+  /** `changedIn`: the segment whose entry says so, where that is not the one that has the data. */
+  assign(block: number, count: number, segment: number, index: number, changedIn = segment): void {
     const step = segment === nowhere.segment ? 0 : 1;
     let done = 0;
     while (done < count) {
       const pageIndex = Math.floor((block + done) / pageBlocks);
       const inPage = block + done - pageIndex * pageBlocks;
       const part = Math.min(count - done, pageBlocks - inPage);
-      this.assignInPage(pageIndex, inPage, part, segment, index + step * done);
+      const page = this.pageToAssign(pageIndex, segment, index);
+      page?.assign(inPage, part, segment, index + step * done);
+      if (page !== undefined) page.changedIn = changedIn;
       done += part;
     }
   }
 
-  private assignInPage(
-    pageIndex: number,
-    inPage: number,
-    count: number,
-    segment: number,
-    index: number,
-  ): void {
+  /** `undefined` when what is assigned is so already: a hole where there is nothing else. */
+  private pageToAssign(pageIndex: number, segment: number, index: number): MapPage | undefined {
     const page = this.pageAt(pageIndex);
-    if (page !== undefined) {
-      page.assign(inPage, count, segment, index);
-      return;
-    }
+    if (page !== undefined) return page;
     const stored = this.isStored(pageIndex);
     const isHole = segment === nowhere.segment && index === nowhere.hole;
-    if (isHole && !stored) return;
+    if (isHole && !stored) return undefined;
     const made = new MapPage(stored ? unknownIndex : nowhere.hole);
-    made.assign(inPage, count, segment, index);
     this.putPage(pageIndex, made);
+    return made;
   }
 
   /** Fills in what was unknown of a page from its stored form; what was written since stays. */
@@ -94,7 +89,29 @@ export class BlockMap {
       if (segment === nowhere.segment && index === unknownIndex) return;
       stored.assign(start, count, segment, index);
     });
+    stored.changedIn = written?.changedIn ?? 0;
     this.putPage(pageIndex, stored);
+  }
+
+  /** The segment of the last change that was made to a page since the map was opened; 0 for none. */
+  changedIn(pageIndex: number): number {
+    return this.pageAt(pageIndex)?.changedIn ?? 0;
+  }
+
+  /** The pages that were changed by segments after this one. */
+  changedPages(segment: number): number[] {
+    return this.shelves.flatMap((shelf, shelfIndex) =>
+      (shelf ?? []).flatMap((page, at) =>
+        page !== undefined && page.changedIn > segment ? [shelfIndex * shelfPages + at] : [],
+      ),
+    );
+  }
+
+  /** A page of which nothing is unknown; not to be changed. */
+  wholePage(pageIndex: number): MapPage | undefined {
+    const page = this.pageAt(pageIndex);
+    if (page !== undefined) return page.hasNowhere(unknownIndex) ? undefined : page;
+    return this.isStored(pageIndex) ? undefined : new MapPage(nowhere.hole);
   }
 
   get memoryBytes(): number {

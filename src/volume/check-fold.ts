@@ -2,7 +2,7 @@ import { decodeEntries, entryKind } from '../format/entry.ts';
 import { pageBlocks } from '../format/geometry.ts';
 import { nowhere } from '../format/map-page.ts';
 import type { SegmentEntries } from './fold.ts';
-import { MapPage, type Run } from './map-page.ts';
+import { MapPage } from './map-page.ts';
 
 /** What a page takes beside its columns. */
 const pageOverheadBytes = 1024;
@@ -112,23 +112,5 @@ export class FoldWindow {
       this.pages.delete(pageIndex);
       this.endPage = pageIndex;
     }
-  }
-}
-
-/** Runs of blocks for which two pages say different things. */
-export function* differences(
-  a: MapPage,
-  b: MapPage,
-): Generator<{ start: number; count: number; a: Run; b: Run }> {
-  const inA: Run = { segment: 0, index: 0, count: 0 };
-  const inB: Run = { segment: 0, index: 0, count: 0 };
-  for (let start = 0; start < pageBlocks; ) {
-    a.find(start, pageBlocks - start, inA);
-    b.find(start, pageBlocks - start, inB);
-    const count = Math.min(inA.count, inB.count);
-    if (inA.segment !== inB.segment || inA.index !== inB.index) {
-      yield { start, count, a: { ...inA }, b: { ...inB } };
-    }
-    start += count;
   }
 }

@@ -7,10 +7,11 @@ import type { Manifest } from '../format/manifest.ts';
 import { nowhere } from '../format/map-page.ts';
 import { checkpointKey } from '../format/names.ts';
 import type { SegmentConditions } from './check-conditions.ts';
-import { differences, type FoldWindow } from './check-fold.ts';
+import type { FoldWindow } from './check-fold.ts';
 import type { Findings } from './check-report.ts';
 import { inOrder } from './concurrency.ts';
 import { PageGrouping, type SegmentEntries } from './fold.ts';
+import { differences } from './map-difference.ts';
 import { MapPage } from './map-page.ts';
 import type { PageTable } from './page-table.ts';
 

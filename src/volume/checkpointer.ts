@@ -153,7 +153,7 @@ export class Checkpointer {
       await breathe(this.context.clock);
     }
     const changes = await this.storePages(at, grouping.pages);
-    const table = this.table.with(changes);
+    const table = this.table.with(at.segment, changes);
     const { volumeId, ownership } = this.context;
     const object = encodeCheckpoint(volumeId, at, table.references(), lastTimeMs(last));
     await this.put(checkpointKey(volumeId, at), [object]);

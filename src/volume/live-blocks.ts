@@ -14,7 +14,7 @@ export function replay(map: BlockMap, segment: number, entries: Uint8Array): voi
     if (kind === entryKind.data) map.assign(firstBlock, count, segment, firstIndex);
     else {
       const index = kind === entryKind.hole ? nowhere.hole : nowhere.zeroed;
-      map.assign(firstBlock, count, nowhere.segment, index);
+      map.assign(firstBlock, count, nowhere.segment, index, segment);
     }
   }
 }

@@ -18,6 +18,8 @@ export interface Run {
  * index that says why; such an index does not count up along its run.
  */
 export class MapPage {
+  /** In a map that goes on changing: the segment of the last change. */
+  changedIn = 0;
   private dense = false;
   private count = 1;
   private starts: Uint16Array = new Uint16Array(4);
@@ -196,6 +198,16 @@ export class MapPage {
 
   private endOf(at: number): number {
     return at + 1 < this.count ? (this.starts[at + 1] as number) : pageBlocks;
+  }
+
+  /** Whether there is a block in no segment for the reason `index`. */
+  hasNowhere(index: number): boolean {
+    const { segments, indices } = this;
+    const length = this.dense ? pageBlocks : this.count;
+    for (let at = 0; at < length; at += 1) {
+      if (segments[at] === nowhere.segment && indices[at] === index) return true;
+    }
+    return false;
   }
 
   /** Calls `visit` for each run in order. */

@@ -24,6 +24,7 @@ import { FrameReader } from './frame-reader.ts';
 import { JournalFiles } from './journal-files.ts';
 import { LogClock } from './log-clock.ts';
 import { blockMemory, entriesOf, replay } from './live-blocks.ts';
+import { LiveChanges } from './live-changes.ts';
 import {
   closeFiles,
   type RecoveredJournal,
@@ -31,6 +32,7 @@ import {
   reuseJournal,
 } from './journal-recovery.ts';
 import { loadManifest, Ownership, type OwnershipContext } from './ownership.ts';
+import { PageCache } from './page-cache.ts';
 import { PageTable } from './page-table.ts';
 import { PlacementTable } from './placement-table.ts';
 import { Scrubber } from './scrubber.ts';
@@ -56,6 +58,8 @@ export interface OpenVolumeOptions {
   readonly log: Log;
   readonly name: string;
   readonly settings: VolumeSettings;
+  /** Keeps map pages of its snapshots for those who compare; a small one of its own when not given. */
+  readonly pages?: PageCache;
   /** Names the state directory: a volume that it holds can be attached again after a crash. */
   readonly writerId: string;
   /** For people: where the volume is attached. */
@@ -108,6 +112,8 @@ interface Taken {
   readonly local: LocalState | undefined;
 }
 
+/** Map pages of snapshots, where no memory is shared. */
+const pageCacheBytes = 4 * 2 ** 20;
 /** How often a volume is taken from a writer that changes its manifest meanwhile. */
 const takeAttempts = 20;
 
@@ -317,6 +323,8 @@ function assemble(
     },
   );
   const reader = readerOf(options, { ownership, map, memory, cache, frames, checkpointer });
+  const pages = options.pages ?? new PageCache(pageCacheBytes);
+  const changes = new LiveChanges({ store, ownership, map, checkpointer, reader, pages });
   const writer = new VolumeWriter({
     map,
     log: segments,
@@ -328,7 +336,7 @@ function assemble(
   });
   const parts: VolumeParts = {
     ...{ clock, log, disk, ownership, map, memory, cache, diskCache, frames, files, segments },
-    ...{ uploader, checkpointer, snapshots, reader, writer, settings },
+    ...{ uploader, checkpointer, snapshots, reader, changes, writer, settings },
     statePath: `${directory}/state.json`,
     durability: settings.durability ?? durability,
     attachment: attached.attachment,

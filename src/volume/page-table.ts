@@ -13,18 +13,27 @@ import { MapPage } from './map-page.ts';
 
 /** Where the pages of the map are in the store, as of one checkpoint. */
 export class PageTable {
+  readonly lineage: Lineage;
+  /** The last segment that is in it. */
+  readonly segment: number;
   private readonly store: ObjectStore;
-  private readonly lineage: Lineage;
   private readonly pages = new Map<number, PageReference>();
   /** Bytes of all pages as stored. */
   readonly storedBytes: number;
   /** When the last that is in it was written; 0 when that is not known. */
   readonly timeMs: number;
 
-  constructor(store: ObjectStore, lineage: Lineage, pages: Iterable<PageReference>, timeMs = 0) {
+  constructor(
+    store: ObjectStore,
+    lineage: Lineage,
+    segment: number,
+    pages: Iterable<PageReference>,
+    timeMs = 0,
+  ) {
     this.store = store;
     this.timeMs = timeMs;
     this.lineage = lineage;
+    this.segment = segment;
     let storedBytes = 0;
     for (const page of pages) {
       this.pages.set(page.pageIndex, page);
@@ -38,13 +47,19 @@ export class PageTable {
     lineage: Lineage,
     at: CheckpointPosition | undefined,
   ): Promise<PageTable> {
-    if (at === undefined) return new PageTable(store, lineage, []);
+    if (at === undefined) return new PageTable(store, lineage, 0, []);
     const volumeId = volumeOfCheckpoint(lineage, at);
     const key = checkpointKey(volumeId, at);
     try {
       const object = await store.get(key);
       const pages = decodeCheckpoint(object, volumeId, at);
-      return new PageTable(store, lineage, pages, checkpointTimeMs(object, volumeId, at));
+      return new PageTable(
+        store,
+        lineage,
+        at.segment,
+        pages,
+        checkpointTimeMs(object, volumeId, at),
+      );
     } catch (error) {
       throw aboutObject(error, key);
     }
@@ -56,6 +71,11 @@ export class PageTable {
 
   has(pageIndex: number): boolean {
     return this.pages.has(pageIndex);
+  }
+
+  /** Where a page is; `undefined` when it is one hole. */
+  find(pageIndex: number): PageReference | undefined {
+    return this.pages.get(pageIndex);
   }
 
   indices(): Iterable<number> {
@@ -92,13 +112,13 @@ export class PageTable {
     return stored === undefined ? undefined : MapPage.fromRuns(decodePage(stored));
   }
 
-  /** The table after some pages were replaced (`undefined`: became one hole). */
-  with(changes: ReadonlyMap<number, PageReference | undefined>): PageTable {
+  /** The table as of `segment`, some pages replaced (`undefined`: became one hole). */
+  with(segment: number, changes: ReadonlyMap<number, PageReference | undefined>): PageTable {
     const pages = new Map(this.pages);
     for (const [pageIndex, page] of changes) {
       if (page === undefined) pages.delete(pageIndex);
       else pages.set(pageIndex, page);
     }
-    return new PageTable(this.store, this.lineage, pages.values());
+    return new PageTable(this.store, this.lineage, segment, pages.values());
   }
 }

@@ -1,9 +1,9 @@
-import type { BlockDevice, Done, Extent } from '../base/block-device.ts';
+import type { BlockDevice, Changes, Done, Extent } from '../base/block-device.ts';
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import { blockBytes } from '../format/geometry.ts';
-import { epochOfSegment } from '../format/manifest.ts';
+import { epochOfSegment, type Manifest } from '../format/manifest.ts';
 import { loadStoredTail } from './attach.ts';
 import { BlockMap } from './block-map.ts';
 import { findVolumeId } from './catalog.ts';
@@ -41,19 +41,8 @@ export async function openReadOnly(options: OpenReadOnlyOptions): Promise<ReadOn
   const map = new BlockMap((pageIndex) => table.has(pageIndex));
   for (const segment of tail.segments) replay(map, segment.segment, segment.entries);
   const { cache, memory } = blockMemory(map, settings);
-  const frames = new FrameReader({
-    store,
-    clock,
-    diskCache: undefined,
-    journaled: new Map(),
-    places: new StoredPlaces({
-      store,
-      lineage: () => manifest,
-      placement: await PlacementTable.load(store, manifest.id, manifest.placement),
-      isChangedByOthers: true,
-      epochOf: (segment) => epochOfSegment(view, segment),
-    }),
-  });
+  const placement = await PlacementTable.load(store, manifest.id, manifest.placement);
+  const frames = storedFrames(store, clock, placement, () => view);
   const reader = new VolumeReader({
     volume: manifest.name,
     sizeBytes: () => manifest.sizeBytes,
@@ -82,33 +71,83 @@ export async function openReadOnly(options: OpenReadOnlyOptions): Promise<ReadOn
     attachment,
     failure: options.reason,
   });
-  return new ReadOnlyVolume(name, manifest.sizeBytes, reader, statistics);
+  const refusal = `Volume ${name} is attached for reading only.`;
+  return new ReadOnlyVolume({ name, sizeBytes: manifest.sizeBytes, reader, statistics, refusal });
 }
 
-/** What `openReadOnly` gives: every request that would change something is refused. */
-export class ReadOnlyVolume implements BlockDevice {
+/** Reads what the store has of a volume that others write, of whose segments the manifest tells. */
+export function storedFrames(
+  store: ObjectStore,
+  clock: Clock,
+  placement: PlacementTable,
+  manifest: () => Manifest,
+): FrameReader {
+  return new FrameReader({
+    store,
+    clock,
+    diskCache: undefined,
+    journaled: new Map(),
+    places: new StoredPlaces({
+      store,
+      lineage: manifest,
+      placement,
+      isChangedByOthers: true,
+      epochOf: (segment) => epochOfSegment(manifest(), segment),
+    }),
+  });
+}
+
+export interface ReadOnlyParts {
   readonly name: string;
   readonly sizeBytes: number;
+  readonly reader: VolumeReader;
+  readonly statistics: () => VolumeStatistics;
+  /** What whoever wants to change something is told. */
+  readonly refusal: string;
+  /** What is said of a failure to read; as it is when not given. */
+  explain?(error: unknown): Promise<unknown>;
+  /** As `BlockDevice` has them; none when not given. */
+  moments?(): Promise<readonly string[]>;
+  changesSince?(moment: string): Promise<Changes | undefined>;
+  /** Lets go of what it read from. */
+  onClose?(): void;
+}
+
+/** A volume or a version of one: every request that would change something is refused. */
+export class ReadOnlyVolume implements BlockDevice {
   readonly readOnly = true;
   readonly ended = false;
   readonly preferredBlockBytes = blockBytes;
-  readonly statistics: () => VolumeStatistics;
-  private readonly reader: VolumeReader;
+  private readonly parts: ReadOnlyParts;
 
-  constructor(
-    name: string,
-    sizeBytes: number,
-    reader: VolumeReader,
-    statistics: () => VolumeStatistics,
-  ) {
-    this.name = name;
-    this.sizeBytes = sizeBytes;
-    this.reader = reader;
-    this.statistics = statistics;
+  constructor(parts: ReadOnlyParts) {
+    this.parts = parts;
+  }
+
+  get name(): string {
+    return this.parts.name;
+  }
+
+  get sizeBytes(): number {
+    return this.parts.sizeBytes;
+  }
+
+  statistics(): VolumeStatistics {
+    return this.parts.statistics();
   }
 
   read(offset: number, into: Uint8Array): Done {
-    return this.reader.read(offset, into);
+    return this.explained(this.parts.reader.read(offset, into));
+  }
+
+  private explained<T>(done: Promise<T>): Promise<T>;
+  private explained(done: Done): Done;
+  private explained<T>(done: Promise<T> | undefined): Promise<T> | undefined {
+    const { parts } = this;
+    if (done === undefined || parts.explain === undefined) return done;
+    return done.catch(async (error: unknown) => {
+      throw await parts.explain?.(error);
+    });
   }
 
   write(): Done {
@@ -124,7 +163,7 @@ export class ReadOnlyVolume implements BlockDevice {
   }
 
   private refusal(): StorageError {
-    return new StorageError('read-only', `Volume ${this.name} is attached for reading only.`);
+    return new StorageError('read-only', this.parts.refusal);
   }
 
   flush(): Done {
@@ -132,18 +171,27 @@ export class ReadOnlyVolume implements BlockDevice {
   }
 
   prefetch(offset: number, lengthBytes: number): Done {
-    return this.reader.fetch(offset, lengthBytes);
+    return this.explained(this.parts.reader.fetch(offset, lengthBytes));
   }
 
   status(offset: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> {
-    return this.reader.status(offset, lengthBytes, maxExtents);
+    return this.explained(this.parts.reader.status(offset, lengthBytes, maxExtents));
+  }
+
+  moments(): Promise<readonly string[]> {
+    return this.parts.moments?.() ?? Promise.resolve([]);
+  }
+
+  changesSince(moment: string): Promise<Changes | undefined> {
+    return this.parts.changesSince?.(moment) ?? Promise.resolve(undefined);
   }
 
   close(): Promise<void> {
+    this.parts.onClose?.();
     return Promise.resolve();
   }
 
   abandon(): Promise<void> {
-    return Promise.resolve();
+    return this.close();
   }
 }

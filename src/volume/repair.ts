@@ -186,9 +186,9 @@ class Repair {
     const pages = writer.changes.size;
     if (pages > 0 && this.ownership !== undefined) {
       const table = unreadable.pageTable
-        ? new PageTable(store, manifest, [])
+        ? new PageTable(store, manifest, 0, [])
         : await PageTable.load(store, manifest, head);
-      const rows = table.with(writer.changes).references();
+      const rows = table.with(at.segment, writer.changes).references();
       await store.put(checkpointKey(id, at), [encodeCheckpoint(id, at, rows)]);
       await this.ownership.update((current) => ({ ...current, head: at }));
     }

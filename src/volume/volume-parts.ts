@@ -8,6 +8,7 @@ import type { Checkpointer } from './checkpointer.ts';
 import type { DiskCache } from './disk-cache.ts';
 import type { FrameReader } from './frame-reader.ts';
 import type { JournalFiles } from './journal-files.ts';
+import type { LiveChanges } from './live-changes.ts';
 import type { Ownership } from './ownership.ts';
 import type { StoredPlaces } from './segment-places.ts';
 import type { SegmentMemory } from './segment-memory.ts';
@@ -50,6 +51,7 @@ export interface VolumeParts {
   readonly snapshots: Snapshots;
   readonly scrubber: Scrubber;
   readonly reader: VolumeReader;
+  readonly changes: LiveChanges;
   readonly writer: VolumeWriter;
   readonly durability: Durability;
   readonly attachment: Attachment;

@@ -16,9 +16,9 @@ export interface VolumeReaderContext {
   /** Its name, for what is said of blocks that cannot be read. */
   readonly volume: string;
   readonly sizeBytes: () => number;
-  readonly map: BlockMap;
-  readonly memory: SegmentMemory;
-  readonly cache: BlockCache;
+  readonly map: Pick<BlockMap, 'find' | 'fillUnknown'>;
+  readonly memory: Pick<SegmentMemory, 'find'>;
+  readonly cache: Pick<BlockCache, 'has' | 'copy' | 'insert' | 'hits' | 'misses'>;
   readonly frames: FrameReader;
   readonly readaheadBytes: number;
   /** The stored page; `undefined` when it is one hole. */
@@ -287,7 +287,8 @@ export class VolumeReader {
     );
   }
 
-  private loadPage(pageIndex: number): Promise<void> {
+  /** Fills in what the map does not know of a page. */
+  loadPage(pageIndex: number): Promise<void> {
     const loading = this.pageLoads.get(pageIndex);
     if (loading !== undefined) return loading;
     const load = this.context

@@ -119,10 +119,11 @@ export class VolumeWriter {
   }
 
   private zeroBlocks(kind: EntryKind, firstBlock: number, count: number): Done {
+    const { map, log } = this.context;
     const attempt = (): boolean => {
-      if (!this.context.log.appendZero(kind, firstBlock, count)) return false;
+      if (!log.appendZero(kind, firstBlock, count)) return false;
       const index = kind === entryKind.hole ? nowhere.hole : nowhere.zeroed;
-      this.context.map.assign(firstBlock, count, nowhere.segment, index);
+      map.assign(firstBlock, count, nowhere.segment, index, log.lastNumber);
       return true;
     };
     if (this.waiting === 0 && attempt()) return undefined;

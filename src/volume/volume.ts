@@ -1,4 +1,11 @@
-import type { BlockDevice, Done, Extent, WriteOptions, ZeroOptions } from '../base/block-device.ts';
+import type {
+  BlockDevice,
+  Changes,
+  Done,
+  Extent,
+  WriteOptions,
+  ZeroOptions,
+} from '../base/block-device.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
 import { entryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
@@ -158,12 +165,29 @@ export class Volume implements BlockDevice {
     return this.underWay(this.parts.reader.fetch(offset, lengthBytes));
   }
 
-  async status(offset: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> {
+  status(offset: number, lengthBytes: number, maxExtents: number): Promise<Extent[]> {
+    return this.answered(() => this.parts.reader.status(offset, lengthBytes, maxExtents));
+  }
+
+  /** The names of its snapshots, once they are completed. */
+  async moments(): Promise<readonly string[]> {
+    this.requireHere();
+    return this.parts.changes.moments();
+  }
+
+  async changesSince(moment: string): Promise<Changes | undefined> {
+    this.requireHere();
+    const changes = await this.parts.changes.since(moment);
+    return changes && { status: (...range) => this.answered(() => changes.status(...range)) };
+  }
+
+  /** An answer that counts only if the volume is still here after it. */
+  private async answered<T>(ask: () => Promise<T> | T): Promise<T> {
     this.requireHere();
     await this.certainToRead();
-    const extents = await this.parts.reader.status(offset, lengthBytes, maxExtents);
+    const answer = await ask();
     this.requireHere();
-    return extents;
+    return answer;
   }
 
   private requireHere(): void {

@@ -119,6 +119,12 @@ export const keys = {
     defaultVolumeSettings.diskCacheBytes,
     'Local disk for data read, for each attached volume',
   ),
+  'cache.snapshots': required<number>(
+    'daemon',
+    size({ minimum: 16 * mebibyte, maximum: tebibyte }),
+    64 * mebibyte,
+    'Memory for reading snapshots, for all of them together',
+  ),
   'journal.size': required<number>(
     'volume',
     size({ minimum: 64 * mebibyte, maximum: tebibyte }),

@@ -117,7 +117,10 @@ describe('a configuration file', () => {
     ['\n\nstate_dri = "x"', '3: unknown key "state_dri"; did you mean "state_dir"?'],
     ['[cache]\nmemroy = "1G"', '2: unknown key "cache.memroy"; did you mean "cache.memory"?'],
     ['[cach]\n', '1: unknown table "cach"; did you mean "cache"?'],
-    ['cache = "1G"', '1: "cache" is a table with the keys cache.memory, cache.disk'],
+    [
+      'cache = "1G"',
+      '1: "cache" is a table with the keys cache.memory, cache.disk, cache.snapshots',
+    ],
     ['[cache]\nmemory = "1GB"', '2: "cache.memory" expected a size such as 10GiB'],
     ['[cache]\nmemory = 4', '2: "cache.memory" expected a size such as 10GiB'],
     ['[cache]\nmemory = true', '2: "cache.memory" expected a size such as 10GiB'],

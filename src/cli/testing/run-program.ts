@@ -89,8 +89,8 @@ export class TestMachine {
             await listVolumes(store, (_, error) => {
               throw error;
             })
-          ).map(({ id, name, sizeBytes, writer }) => ({
-            ...{ id, name, sizeBytes },
+          ).map(({ id, name, sizeBytes, writer, snapshots }) => ({
+            ...{ id, name, sizeBytes, snapshots },
             holder: writer?.host,
           }));
         return source;

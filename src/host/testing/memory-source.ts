@@ -6,8 +6,10 @@ import type { TakeOver } from '../../volume/take-over.ts';
 import type {
   AttachedVolume,
   AttachOptions,
+  SnapshotSummary,
   VolumeSource,
   VolumeSummary,
+  VolumeVersion,
 } from '../volume-source.ts';
 
 /** A volume in memory whose calls a test can see. */
@@ -145,6 +147,24 @@ export class MemorySource implements VolumeSource {
       return volume;
     });
   }
+  /** By volume: its snapshots, which hold nothing. */
+  readonly snapshots = new Map<string, SnapshotSummary[]>();
+  /** The versions that were opened. */
+  readonly versions: MemoryVolume[] = [];
+  findVersion(volume: string, version: string): Promise<VolumeVersion> {
+    return this.#answer(() => {
+      const snapshot = this.snapshots.get(volume)?.find(({ name }) => name === version);
+      if (snapshot === undefined) throw new StorageError('not-found', `no snapshot "${version}"`);
+      const name = `${volume}@${version}`;
+      const open = (): Promise<MemoryVolume> =>
+        this.#answer(() => {
+          const opened = new MemoryVolume(name, snapshot.sizeBytes);
+          this.versions.push(opened);
+          return opened;
+        });
+      return { id: `id-of-${name}`, name, isCompleted: snapshot.isCompleted, open };
+    });
+  }
   /** What a test does while a volume is attached. */
   beforeAttach: (name: string, options: AttachOptions) => Promise<void> = () => Promise.resolve();
   /** What volumes that are not attached were grown to. */
@@ -172,7 +192,9 @@ export class MemorySource implements VolumeSource {
     return Promise.resolve();
   }
   #summary(name: string): VolumeSummary {
-    return { id: `id-of-${name}`, name, sizeBytes: 2 ** 20, holder: this.holders.get(name) };
+    const snapshots = this.snapshots.get(name) ?? [];
+    const holder = this.holders.get(name);
+    return { id: `id-of-${name}`, name, sizeBytes: 2 ** 20, holder, snapshots };
   }
   #answer<T>(give: () => T | Promise<T>): Promise<T> {
     return Promise.resolve().then(() => {

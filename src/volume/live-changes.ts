@@ -1,0 +1,55 @@
+import type { Changes } from '../base/block-device.ts';
+import type { ObjectStore } from '../base/object-store.ts';
+import type { BlockMap } from './block-map.ts';
+import type { Checkpointer } from './checkpointer.ts';
+import { VersionChanges } from './map-difference.ts';
+import { PresentVersion } from './map-version.ts';
+import { loadManifest, type Ownership } from './ownership.ts';
+import type { PageCache } from './page-cache.ts';
+import { completedNames, snapshotVersion } from './stored-version.ts';
+import type { VolumeReader } from './volume-reader.ts';
+
+export interface LiveChangesContext {
+  readonly store: ObjectStore;
+  readonly ownership: Ownership;
+  readonly map: BlockMap;
+  readonly checkpointer: Checkpointer;
+  readonly reader: VolumeReader;
+  /** Where the pages of snapshots are kept. */
+  readonly pages: PageCache;
+}
+
+/**
+ * What was changed in an attached volume since its snapshots. The manifest is read anew: another host
+ * may have deleted one.
+ */
+export class LiveChanges {
+  private readonly context: LiveChangesContext;
+  private readonly present: PresentVersion;
+
+  constructor(context: LiveChangesContext) {
+    const { map, ownership, checkpointer, reader, pages } = context;
+    this.context = context;
+    this.present = new PresentVersion({
+      map,
+      cache: pages,
+      sizeBytes: () => ownership.manifest.sizeBytes,
+      table: () => checkpointer.pageTable,
+      loadPage: (pageIndex) => reader.loadPage(pageIndex),
+    });
+  }
+
+  async moments(): Promise<string[]> {
+    const { store, ownership } = this.context;
+    const { manifest } = await loadManifest(store, ownership.manifest.id);
+    return completedNames(manifest.snapshots);
+  }
+
+  async since(moment: string): Promise<Changes | undefined> {
+    const { store, ownership, pages } = this.context;
+    const { manifest } = await loadManifest(store, ownership.manifest.id);
+    if (!completedNames(manifest.snapshots).includes(moment)) return undefined;
+    const before = await snapshotVersion(store, manifest, moment, pages);
+    return new VersionChanges(before, this.present);
+  }
+}

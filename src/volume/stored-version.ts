@@ -1,0 +1,57 @@
+import { StorageError } from '../base/errors.ts';
+import type { ObjectStore } from '../base/object-store.ts';
+import type { Manifest } from '../format/manifest.ts';
+import type { Snapshot } from '../format/snapshot.ts';
+import { nowhere } from '../format/map-page.ts';
+import { loadStoredTail } from './attach.ts';
+import { BlockMap } from './block-map.ts';
+import { replay } from './live-blocks.ts';
+import { MapPage } from './map-page.ts';
+import { type MapVersion, PresentVersion, StoredVersion } from './map-version.ts';
+import type { PageCache } from './page-cache.ts';
+import { PageTable } from './page-table.ts';
+import { findSnapshot } from './snapshot-changes.ts';
+
+/** The names of those that can be read. */
+export function completedNames(snapshots: readonly Snapshot[]): string[] {
+  return snapshots.filter(({ isCompleted }) => isCompleted).map(({ name }) => name);
+}
+
+/** The map of a snapshot, by its name or id; `not-found` when there is none, `conflict` while it is pending. */
+export async function snapshotVersion(
+  store: ObjectStore,
+  manifest: Manifest,
+  nameOrId: string,
+  pages: PageCache,
+): Promise<MapVersion> {
+  const snapshot = findSnapshot(manifest, nameOrId);
+  if (!snapshot.isCompleted) {
+    const message = `Snapshot ${manifest.name}@${snapshot.name} is not completed yet: not all of it is in the store; ask again later.`;
+    throw new StorageError('conflict', message);
+  }
+  const table = await PageTable.load(store, manifest, snapshot.checkpoint);
+  return new StoredVersion(table, snapshot.sizeBytes, pages);
+}
+
+/** The map of a volume as the store has it now, the unbroken log after the checkpoint included. */
+export async function presentVersion(
+  store: ObjectStore,
+  manifest: Manifest,
+  pages: PageCache,
+  concurrency: number,
+): Promise<MapVersion> {
+  const tail = await loadStoredTail(store, manifest, concurrency);
+  const table = await PageTable.load(store, manifest, manifest.head);
+  const map = new BlockMap((pageIndex) => table.has(pageIndex));
+  for (const segment of tail.segments) replay(map, segment.segment, segment.entries);
+  return new PresentVersion({
+    map,
+    cache: pages,
+    sizeBytes: () => manifest.sizeBytes,
+    table: () => table,
+    loadPage: async (pageIndex) => {
+      const page = await table.readPage(pageIndex);
+      map.fillUnknown(pageIndex, page ?? new MapPage(nowhere.hole));
+    },
+  });
+}

@@ -1,0 +1,262 @@
+import { expect, test } from 'vitest';
+import type { ChangeExtent, Changes } from '../../src/base/block-device.ts';
+import { systemClock } from '../../src/base/clock.ts';
+import type { ObjectStore } from '../../src/base/object-store.ts';
+import { type Random, seededRandom } from '../../src/base/random.ts';
+import { blockBytes, pageBlocks } from '../../src/format/geometry.ts';
+import { createMemoryStore } from '../../src/store/memory-store.ts';
+import { findVolume } from '../../src/volume/catalog.ts';
+import type { ReadOnlyVolume } from '../../src/volume/read-only-volume.ts';
+import { SnapshotReader, VersionMemory } from '../../src/volume/snapshot-reader.ts';
+import type { Volume } from '../../src/volume/volume.ts';
+import { dropSnapshot, noteSnapshot } from '../support/noted-snapshots.ts';
+import { forgetStore } from '../support/sound-stores.ts';
+import { smallSettings, VolumeHost } from '../support/volume-host.ts';
+
+const plain = { fua: false };
+const memory = new VersionMemory(2 ** 20);
+
+async function openSnapshot(store: ObjectStore, name: string): Promise<ReadOnlyVolume> {
+  const manifest = await findVolume(store, 'drive');
+  const snapshot = manifest.snapshots.find((each) => each.name === name);
+  if (snapshot === undefined) throw new Error(`no snapshot ${name}`);
+  const reader = new SnapshotReader({ store, clock: systemClock, memory });
+  return reader.open(manifest, snapshot, smallSettings);
+}
+
+/** What each block that was ever written holds; all others are zeroes. */
+class Model {
+  readonly blocks: Map<number, number>;
+  /** What was written since the snapshot before. */
+  written = new Set<number>();
+
+  constructor(blocks: Iterable<readonly [number, number]> = []) {
+    this.blocks = new Map(blocks);
+  }
+
+  /** Keeps what it is now, and begins to note what is written from now on. */
+  cut(): Model {
+    const kept = new Model(this.blocks);
+    kept.written = this.written;
+    this.written = new Set();
+    return kept;
+  }
+
+  /** Blocks that hold something else in `other`. */
+  differing(other: Model): number[] {
+    const all = new Set([...this.blocks.keys(), ...other.blocks.keys()]);
+    return [...all].filter(
+      (block) => (this.blocks.get(block) ?? 0) !== (other.blocks.get(block) ?? 0),
+    );
+  }
+}
+
+const sizeBytes = 3.5 * pageBlocks * blockBytes;
+
+/** A block near the ends of pages, where mistakes are. */
+function someBlock(random: Random): number {
+  const page = Math.floor(random.fraction() * 3.5);
+  const near = Math.floor(random.fraction() * 24) - 12;
+  return Math.max(0, Math.min(sizeBytes / blockBytes - 8, page * pageBlocks + near));
+}
+
+async function change(volume: Volume, model: Model, random: Random, count: number): Promise<void> {
+  for (let at = 0; at < count; at += 1) {
+    const block = someBlock(random);
+    const length = 1 + Math.floor(random.fraction() * 6);
+    const value = random.fraction() < 0.3 ? 0 : 1 + Math.floor(random.fraction() * 255);
+    const bytes = new Uint8Array(length * blockBytes).fill(value);
+    const options = { ...plain, mayPunchHole: random.fraction() < 0.5 };
+    if (value > 0) await volume.write(block * blockBytes, bytes, plain);
+    else await volume.zero(block * blockBytes, bytes.length, options);
+    for (let each = block; each < block + length; each += 1) {
+      model.blocks.set(each, value);
+      model.written.add(each);
+    }
+  }
+}
+
+async function expectContent(device: ReadOnlyVolume, model: Model): Promise<void> {
+  for (const [block, value] of model.blocks) {
+    const bytes = new Uint8Array(blockBytes);
+    await device.read(block * blockBytes, bytes);
+    expect([block, bytes]).toEqual([block, new Uint8Array(blockBytes).fill(value)]);
+  }
+}
+
+/** The blocks that the changes name, asked for in pieces of different sizes. */
+async function changedBlocks(changes: Changes, random: Random): Promise<Set<number>> {
+  const found = new Set<number>();
+  for (let at = 0; at < sizeBytes; ) {
+    const length = Math.min(
+      sizeBytes - at,
+      blockBytes * (1 + Math.floor(random.fraction() * 40_000)),
+    );
+    const extents: ChangeExtent[] = await changes.status(
+      at,
+      length,
+      1 + Math.floor(random.fraction() * 9),
+    );
+    const total = extents.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+    expect(total).toBeGreaterThan(0);
+    expect(total).toBeLessThanOrEqual(length);
+    for (const { lengthBytes, changed } of extents) {
+      const [first, end] = [at / blockBytes, (at + lengthBytes) / blockBytes];
+      if (changed) for (let block = first; block < end; block += 1) found.add(block);
+      at += lengthBytes;
+    }
+  }
+  return found;
+}
+
+/** All that differs is said to be changed, and nothing that was not written; `versions` in order. */
+async function expectChanges(
+  changes: Changes | undefined,
+  versions: readonly Model[],
+  random: Random,
+): Promise<void> {
+  const found = await changedBlocks(changes as Changes, random);
+  const [before, ...later] = versions as [Model, ...Model[]];
+  for (const block of before.differing(later.at(-1) as Model)) {
+    expect([block, found.has(block)]).toEqual([block, true]);
+  }
+  const written = new Set(later.flatMap((each) => [...each.written]));
+  for (const block of found) expect([block, written.has(block)]).toEqual([block, true]);
+}
+
+test.each([1, 2, 3])(
+  'snapshots read as they were, and say what was changed; seed %i',
+  async (seed) => {
+    const random = seededRandom(seed);
+    const store = createMemoryStore();
+    const host = new VolumeHost(store, { checkpointSegments: 1, uploadIntervalMs: 1 }, seed);
+    await host.create({ name: 'drive', sizeBytes });
+    const model = new Model();
+    const snapshots: { name: string; model: Model }[] = [];
+    for (let round = 0; round < 4; round += 1) {
+      const volume = await host.open('drive');
+      // While it is written: what was changed since each snapshot, whether or not a checkpoint has it.
+      for (let step = 0; step < 3; step += 1) {
+        await change(volume, model, random, 6);
+        for (const [index, { name }] of snapshots.entries()) {
+          const since = [...snapshots.slice(index).map((each) => each.model), model];
+          await expectChanges(await volume.changesSince(name), since, random);
+        }
+        if (random.fraction() < 0.5) await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      expect(await volume.moments()).toEqual(snapshots.map(({ name }) => name));
+      await volume.close();
+      const name = `s${round}`;
+      await noteSnapshot(store, 'drive', name);
+      snapshots.push({ name, model: model.cut() });
+    }
+    for (const [at, { name, model: present }] of snapshots.entries()) {
+      const device = await openSnapshot(store, name);
+      await expectContent(device, present);
+      const earlier = snapshots.slice(0, at);
+      expect(await device.moments()).toEqual(earlier.map((each) => each.name));
+      for (const [index, { name: moment }] of earlier.entries()) {
+        const models = snapshots.slice(index, at + 1).map((each) => each.model);
+        await expectChanges(await device.changesSince(moment), models, random);
+      }
+      await device.close();
+    }
+  },
+);
+
+test('what was not written since a snapshot costs no request to the store', async () => {
+  const store = createMemoryStore();
+  const host = new VolumeHost(store);
+  await host.create({ name: 'drive', sizeBytes });
+  const first = await host.open('drive');
+  for (const page of [0, 1, 2]) {
+    await first.write(page * pageBlocks * blockBytes, new Uint8Array(blockBytes).fill(1), plain);
+  }
+  await first.close();
+  await noteSnapshot(store, 'drive', 'before');
+  const volume = await host.open('drive');
+  // It is in RAM and unchanged.
+  await volume.read(0, new Uint8Array(sizeBytes));
+  const changes = (await volume.changesSince('before')) as Changes;
+  const counted = countGets(store);
+  expect(await changes.status(0, sizeBytes, 10)).toEqual([
+    { lengthBytes: sizeBytes, changed: false },
+  ]);
+  expect(counted.gets()).toBe(0);
+  await volume.write(pageBlocks * blockBytes, new Uint8Array(blockBytes).fill(2), plain);
+  expect(await changes.status(0, sizeBytes, 10)).toEqual([
+    { lengthBytes: pageBlocks * blockBytes, changed: false },
+    { lengthBytes: blockBytes, changed: true },
+    { lengthBytes: sizeBytes - (pageBlocks + 1) * blockBytes, changed: false },
+  ]);
+  // The one page of the snapshot that may differ.
+  expect(counted.gets()).toBe(1);
+  counted.stop();
+  await volume.close();
+});
+
+function countGets(store: ObjectStore): { gets(): number; stop(): void } {
+  const get = store.get.bind(store);
+  let count = 0;
+  store.get = (...request) => {
+    count += 1;
+    return get(...request);
+  };
+  return {
+    gets: () => count,
+    stop: () => {
+      store.get = get;
+    },
+  };
+}
+
+test('a snapshot is read while another host has the volume and goes on', async () => {
+  const store = createMemoryStore();
+  const [writer, late] = [new VolumeHost(store), new VolumeHost(store)];
+  await writer.create({ name: 'drive', sizeBytes: 2 ** 20 });
+  const first = await writer.open('drive');
+  await first.write(0, new Uint8Array(blockBytes).fill(1), plain);
+  await first.close();
+  await noteSnapshot(store, 'drive', 'one');
+  const volume = await late.open('drive');
+  await volume.write(0, new Uint8Array(blockBytes).fill(2), { fua: true });
+  const device = await openSnapshot(store, 'one');
+  const found = new Uint8Array(2 * blockBytes);
+  await device.read(0, found);
+  expect([found[0], found[blockBytes]]).toEqual([1, 0]);
+  expect(await device.status(0, 2 * blockBytes, 9)).toMatchObject([
+    { hole: false },
+    { hole: true },
+  ]);
+  expect(device).toMatchObject({ name: 'drive@one', readOnly: true, sizeBytes: 2 ** 20 });
+  expect(() => device.write()).toThrow('drive@one is a snapshot, which nobody writes');
+  await device.close();
+  await volume.close();
+});
+
+test('one that was deleted while it is read fails, and is not called damaged', async () => {
+  const store = createMemoryStore();
+  const host = new VolumeHost(store);
+  await host.create({ name: 'drive', sizeBytes: 2 ** 20 });
+  const volume = await host.open('drive');
+  await volume.write(0, new Uint8Array(blockBytes).fill(1), plain);
+  await volume.close();
+  const { segment } = await noteSnapshot(store, 'drive', 'one');
+  const device = await openSnapshot(store, 'one');
+  forgetStore(store);
+  const { id } = await findVolume(store, 'drive');
+  const key = `volumes/${id}/segments/${segment.toString(16).padStart(8, '0')}-00000001`;
+  const object = await store.get(key);
+  await store.delete(key);
+  const into = new Uint8Array(blockBytes);
+  await expect(device.read(0, into)).rejects.toMatchObject({ code: 'corrupt' });
+  await dropSnapshot(store, 'drive', 'one');
+  await expect(device.read(0, into)).rejects.toMatchObject({
+    code: 'not-found',
+    message: 'Snapshot one of volume drive was deleted while it was being read.',
+  });
+  // What is there again is read: nothing was taken for lost.
+  await store.put(key, [object]);
+  await device.read(0, into);
+  expect(into[0]).toBe(1);
+});
