@@ -116,6 +116,7 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
     listening: addresses.map(formatListenAddress),
     metrics: parts.metrics && formatMetricsAddress(parts.metrics.address),
     volumes: volumeStatus(catalog),
+    snapshots: snapshotStatus(catalog),
     clients: server.clients(),
     stores: sources.map((source) => ({ url: source.url, ...source.statistics() })),
   });
@@ -143,7 +144,7 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
 }
 
 function volumeStatus(catalog: VolumeCatalog): DaemonStatus['volumes'] {
-  return catalog.states().map(({ name, store, volume, clients, requests }) => {
+  return catalog.attached().map(({ name, store, volume, clients, requests }) => {
     const statistics = volume.statistics();
     return {
       ...statistics,
@@ -155,6 +156,14 @@ function volumeStatus(catalog: VolumeCatalog): DaemonStatus['volumes'] {
       clients,
       requests,
     };
+  });
+}
+
+function snapshotStatus(catalog: VolumeCatalog): DaemonStatus['snapshots'] {
+  return catalog.versions().map(({ name, store, volume, clients, requests }) => {
+    const { cacheHits, cacheMisses } = volume.statistics();
+    const { sizeBytes } = volume;
+    return { name, store, sizeBytes, clients, requests, cacheHits, cacheMisses };
   });
 }
 

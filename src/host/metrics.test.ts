@@ -35,6 +35,7 @@ const status: DaemonStatus = {
   listening: ['nbd://127.0.0.1:10809'],
   metrics: undefined,
   volumes: [volume, { ...volume, name: 'other' }],
+  snapshots: [{ ...volume, name: 'other@monday', clients: 4 }],
   clients: [],
   stores: [
     {
@@ -67,6 +68,13 @@ describe('metrics', () => {
       valueOf(families, 'elasticdrive_store_request_errors_total', { code: 'not-found' }),
     ).toBe(2);
     expect(valueOf(families, 'elasticdrive_store_requests_in_flight')).toBe(3);
+    const snapshot = { volume: 'other@monday' };
+    expect(valueOf(families, 'elasticdrive_snapshot_clients', snapshot)).toBe(4);
+    expect(
+      valueOf(families, 'elasticdrive_nbd_requests_total', { ...snapshot, operation: 'read' }),
+    ).toBe(0);
+    // What nobody writes is no volume that cannot be written.
+    expect(() => valueOf(families, 'elasticdrive_volume_writable', snapshot)).toThrow('0 samples');
     for (const { name, help } of families.values()) {
       expect(name).toMatch(/^elasticdrive_[a-z0-9_]+$/);
       expect(help).toMatch(/\.$/);

@@ -1,14 +1,15 @@
 import { blockBytes } from '../format/geometry.ts';
 import { deviceOperations, type RequestStatistics } from './metered-device.ts';
 import { Exposition, type Labels } from './exposition.ts';
-import type { DaemonStatus, StoreStatus, VolumeStatus } from './status.ts';
+import type { DaemonStatus, SnapshotStatus, StoreStatus, VolumeStatus } from './status.ts';
 
 /** The daemon's status as metrics. Names are in seconds and bytes, as Prometheus has them. */
 export function renderMetrics(status: DaemonStatus): string {
   const to = new Exposition();
   ofProcess(to, status);
   ofVolumes(to, status.volumes);
-  ofRequests(to, status.volumes);
+  ofSnapshots(to, status.snapshots);
+  ofRequests(to, [...status.volumes, ...status.snapshots]);
   ofStores(to, status.stores);
   return to.text;
 }
@@ -155,7 +156,30 @@ function ofVolumes(to: Exposition, volumes: readonly VolumeStatus[]): void {
   );
 }
 
-function ofRequests(to: Exposition, volumes: readonly VolumeStatus[]): void {
+function ofSnapshots(to: Exposition, snapshots: readonly SnapshotStatus[]): void {
+  const each = (value: (snapshot: SnapshotStatus) => number): [Labels, number][] =>
+    snapshots.map((snapshot) => [{ volume: snapshot.name }, value(snapshot)]);
+  to.gauge(
+    'elasticdrive_snapshot_clients',
+    'Clients that read the snapshot.',
+    each(({ clients }) => clients),
+  );
+  to.counter(
+    'elasticdrive_snapshot_cache_hits_total',
+    'Blocks of the snapshot found in memory.',
+    each(({ cacheHits }) => cacheHits),
+  );
+  to.counter(
+    'elasticdrive_snapshot_cache_misses_total',
+    'Blocks of the snapshot not found in memory.',
+    each(({ cacheMisses }) => cacheMisses),
+  );
+}
+
+function ofRequests(
+  to: Exposition,
+  volumes: readonly Pick<VolumeStatus, 'name' | 'requests'>[],
+): void {
   const each = <T>(value: (request: RequestStatistics) => T): [Labels, T][] =>
     volumes.flatMap((volume) =>
       deviceOperations.map((operation): [Labels, T] => [

@@ -19,6 +19,8 @@ export interface DaemonStatus {
   readonly metrics: string | undefined;
   /** The attached volumes. */
   readonly volumes: readonly VolumeStatus[];
+  /** The snapshots that are read, or were a while ago. */
+  readonly snapshots: readonly SnapshotStatus[];
   readonly clients: readonly ClientStatus[];
   readonly stores: readonly StoreStatus[];
 }
@@ -30,6 +32,15 @@ export interface VolumeStatus extends VolumeStatistics {
   readonly readOnly: boolean;
   readonly clients: number;
   /** What its clients asked of it. */
+  readonly requests: DeviceStatistics;
+}
+
+export interface SnapshotStatus extends Pick<VolumeStatistics, 'cacheHits' | 'cacheMisses'> {
+  /** As an export: `VOLUME@SNAPSHOT`. */
+  readonly name: string;
+  readonly store: string;
+  readonly sizeBytes: number;
+  readonly clients: number;
   readonly requests: DeviceStatistics;
 }
 

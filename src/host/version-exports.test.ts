@@ -64,11 +64,11 @@ describe('versions of volumes', () => {
     expect(first.device.sizeBytes).toBe(2 ** 19);
     expect(source.attachments).toEqual([]);
     expect(catalog.attached()).toEqual([]);
-    expect(catalog.states()).toMatchObject([{ name: 'v@one', store: 's3://a', clients: 2 }]);
+    expect(catalog.versions()).toMatchObject([{ name: 'v@one', store: 's3://a', clients: 2 }]);
     await first.close();
     await first.close();
     await clock.advance(120_000);
-    expect(catalog.states()).toMatchObject([{ name: 'v@one', clients: 1 }]);
+    expect(catalog.versions()).toMatchObject([{ name: 'v@one', clients: 1 }]);
     await second.close();
     await clock.advance(59_000);
     const third = await catalog.open('v@one');
@@ -76,7 +76,7 @@ describe('versions of volumes', () => {
     await clock.advance(120_000);
     await third.close();
     await clock.advance(60_000);
-    expect(catalog.states()).toEqual([]);
+    expect(catalog.versions()).toEqual([]);
     expect(source.versions.map(({ end }) => end)).toEqual(['closed']);
   });
 
@@ -89,11 +89,11 @@ describe('versions of volumes', () => {
     );
     const held = await catalog.open('v@s0');
     for (const name of names) await (await catalog.open(`v@${name}`)).close();
-    const open = catalog.states().map(({ name }) => name);
+    const open = catalog.versions().map(({ name }) => name);
     expect(open).toHaveLength(9);
     expect(open).toEqual(expect.arrayContaining(['v@s0', 'v@s29', 'v@s22']));
     await held.close();
-    expect(catalog.states()).toHaveLength(8);
+    expect(catalog.versions()).toHaveLength(8);
   });
 
   it('that are not completed are waited for, and refused when that takes long', async () => {

@@ -248,9 +248,9 @@ export class VolumeCatalog {
     return lists.flat().filter(({ holder }) => holder !== undefined);
   }
 
-  /** What is attached now, by name, and the versions that are read. */
-  states(): VolumeState[] {
-    return [...this.attached(), ...this.#versions.states()];
+  /** The versions of volumes that are open, by name. */
+  versions(): VolumeState[] {
+    return this.#versions.states();
   }
 
   /** What is attached now, by name. */

@@ -142,12 +142,15 @@ describe('a snapshot as an export', () => {
     const uri = daemon.uri('data@one');
     expect((await contentOf(uri)).equals(one)).toBe(true);
     const { stdout } = await daemon.command('status');
-    expect(stdout).toMatch(/^data@one +160MiB +0 .* read-only +file:/m);
+    expect(stdout).toMatch(/^data@one +160MiB +0 +[\d.-]+%? +file:/m);
+    expect(await daemon.status()).toMatchObject({ volumes: [{ name: 'data', readOnly: false }] });
     const { metrics } = (await daemon.status()) as { metrics: string };
     const families = parseExposition(await (await fetch(`${metrics}/metrics`)).text());
     const labels = { volume: 'data@one', operation: 'read' };
     expect(valueOf(families, 'elasticdrive_nbd_request_bytes_total', labels)).toBeGreaterThan(0);
-    expect(valueOf(families, 'elasticdrive_volume_writable', { volume: 'data@one' })).toBe(0);
+    expect(valueOf(families, 'elasticdrive_snapshot_clients', { volume: 'data@one' })).toBe(0);
+    // What is read only makes nobody believe that a volume cannot be written.
+    expect((await fetch(`${metrics}/readyz`)).status).toBe(200);
     const socket = root.join('proxy.sock');
     await using proxy = new Server(process.execPath, [
       ...[resolve('bin/elasticdrive.js'), 'proxy', uri, '--at', `nbd+unix://${socket}`],

@@ -26,6 +26,7 @@ const status: DaemonStatus = {
   metrics: undefined,
   listening: ['nbd://127.0.0.1:10809', 'nbd+unix:///s'],
   volumes: [volume, { ...volume, name: 'w', dirtyBytes: 0, failure: 'taken', cacheHits: 0 }],
+  snapshots: [{ ...volume, name: 'v@monday', clients: 1, cacheHits: 1, cacheMisses: 1 }],
   clients: [
     { peer: '127.0.0.1:5', volume: 'v' },
     { peer: 'unix:/s', volume: undefined },
@@ -52,6 +53,9 @@ listening on nbd://127.0.0.1:10809 nbd+unix:///s
 VOLUME  SIZE  CLIENTS  DIRTY   AGE  CACHE HITS  STATE  STORE
 v       1TiB        2   8KiB  1.5s       75.0%  ok     s3://a
 w       1TiB        2     0B     -        0.0%  taken  s3://a
+
+SNAPSHOT  SIZE  CLIENTS  CACHE HITS  STORE
+v@monday  1TiB        1       50.0%  s3://a
 
 STORE   SENT  RECEIVED  ERRORS  REQUESTS
 s3://a  8MiB        0B       1  put 12, get 3

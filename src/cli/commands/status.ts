@@ -23,7 +23,8 @@ export const statusVerb: Verb = {
 export function renderStatus(status: DaemonStatus): string {
   const stopping = status.stopping ? ', stopping' : '';
   const head = `elasticdrive ${status.version}, process ${status.pid}, up ${roundDuration(status.uptimeMs)}${stopping}, ${roundSize(status.residentBytes)} resident, loop late by ${status.loopDelay.p999Ms} ms at most in 99.9%\nstate in ${status.stateDirectory}\nlistening on ${status.listening.join(' ')}\n`;
-  return [head, volumes(status), stores(status), clients(status)].join('\n');
+  const shown = [volumes(status), ...snapshots(status), stores(status), clients(status)];
+  return [head, ...shown].join('\n');
 }
 
 function volumes(status: DaemonStatus): string {
@@ -50,6 +51,23 @@ function volumes(status: DaemonStatus): string {
       volume.store,
     ]),
   );
+}
+
+/** A table of the snapshots that are open, if there are any. */
+function snapshots(status: DaemonStatus): string[] {
+  if (status.snapshots.length === 0) return [];
+  const columns = [
+    { header: 'SNAPSHOT' },
+    { header: 'SIZE', align: 'right' },
+    { header: 'CLIENTS', align: 'right' },
+    { header: 'CACHE HITS', align: 'right' },
+    { header: 'STORE' },
+  ] as const;
+  const rows = status.snapshots.map(({ name, sizeBytes, clients: count, store, ...statistics }) => [
+    ...[name, formatSize(sizeBytes), String(count)],
+    ...[percentage(statistics.cacheHits, statistics.cacheMisses), store],
+  ]);
+  return [table(columns, rows)];
 }
 
 function stateOf({ failure, readOnly, scrub }: DaemonStatus['volumes'][number]): string {
