@@ -61,7 +61,7 @@ async function change(offset: number, lengthBytes: number, value: number): Promi
 /** Takes a snapshot of the volume as it is; gives what it holds. */
 async function snapshot(name: string): Promise<Buffer> {
   await daemon.command('volume', 'detach', 'data');
-  await noteSnapshotAt(store, 'data', name, { description: `of ${name}` });
+  await noteSnapshotAt(store, 'data', name, `of ${name}`);
   await daemon.command('volume', 'attach', 'data');
   return Buffer.from(image);
 }

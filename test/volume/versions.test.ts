@@ -9,7 +9,12 @@ import { findVolume } from '../../src/volume/catalog.ts';
 import type { ReadOnlyVolume } from '../../src/volume/read-only-volume.ts';
 import { SnapshotReader, VersionMemory } from '../../src/volume/snapshot-reader.ts';
 import type { Volume } from '../../src/volume/volume.ts';
-import { dropSnapshot, noteSnapshot } from '../support/noted-snapshots.ts';
+import { changedRanges } from '../../src/volume/map-difference.ts';
+import type { MapVersion } from '../../src/volume/map-version.ts';
+import { changeManifest } from '../../src/volume/manifest-change.ts';
+import { PageCache } from '../../src/volume/page-cache.ts';
+import { presentVersion, snapshotVersion } from '../../src/volume/stored-version.ts';
+import { cloneOf, snapshotOf } from '../support/clones.ts';
 import { forgetStore } from '../support/sound-stores.ts';
 import { smallSettings, VolumeHost } from '../support/volume-host.ts';
 
@@ -124,6 +129,12 @@ async function expectChanges(
   for (const block of found) expect([block, written.has(block)]).toEqual([block, true]);
 }
 
+/** Makes a snapshot, and waits until it can be read. */
+async function snapshotNow(volume: Volume, name: string): Promise<void> {
+  const { id } = await volume.createSnapshot({ name });
+  await volume.whenSnapshotCompleted(id);
+}
+
 test.each([1, 2, 3])(
   'snapshots read as they were, and say what was changed; seed %i',
   async (seed) => {
@@ -133,8 +144,8 @@ test.each([1, 2, 3])(
     await host.create({ name: 'drive', sizeBytes });
     const model = new Model();
     const snapshots: { name: string; model: Model }[] = [];
+    let volume = await host.open('drive');
     for (let round = 0; round < 4; round += 1) {
-      const volume = await host.open('drive');
       // While it is written: what was changed since each snapshot, whether or not a checkpoint has it.
       for (let step = 0; step < 3; step += 1) {
         await change(volume, model, random, 6);
@@ -145,11 +156,14 @@ test.each([1, 2, 3])(
         if (random.fraction() < 0.5) await new Promise((resolve) => setTimeout(resolve, 10));
       }
       expect(await volume.moments()).toEqual(snapshots.map(({ name }) => name));
-      await volume.close();
-      const name = `s${round}`;
-      await noteSnapshot(store, 'drive', name);
-      snapshots.push({ name, model: model.cut() });
+      await snapshotNow(volume, `s${round}`);
+      snapshots.push({ name: `s${round}`, model: model.cut() });
+      if (random.fraction() < 0.5) continue;
+      if (random.fraction() < 0.5) await volume.close();
+      else await volume.abandon();
+      volume = await host.open('drive');
     }
+    await change(volume, model, random, 6);
     for (const [at, { name, model: present }] of snapshots.entries()) {
       const device = await openSnapshot(store, name);
       await expectContent(device, present);
@@ -161,8 +175,72 @@ test.each([1, 2, 3])(
       }
       await device.close();
     }
+    await volume.close();
   },
 );
+
+/** All blocks that are not in the same state or place in two versions. */
+async function blocksBetween(before: MapVersion, after: MapVersion): Promise<Set<number>> {
+  const found = new Set<number>();
+  let last = -1;
+  for await (const { offset, lengthBytes } of changedRanges(before, after)) {
+    expect(offset).toBeGreaterThan(last);
+    last = offset + lengthBytes - 1;
+    for (let at = offset; at < offset + lengthBytes; at += blockBytes) found.add(at / blockBytes);
+  }
+  return found;
+}
+
+test('versions of a volume and its clones are compared across where they part', async () => {
+  const random = seededRandom(9);
+  const store = createMemoryStore();
+  const host = new VolumeHost(store);
+  await host.create({ name: 'drive', sizeBytes });
+  const models = new Map<string, Model>([['drive', new Model()]]);
+  const use = async (name: string, snapshot?: string): Promise<void> => {
+    const model = models.get(name) as Model;
+    const volume = await host.open(name);
+    await change(volume, model, random, 10);
+    if (snapshot !== undefined) {
+      await snapshotNow(volume, snapshot);
+      models.set(`${name}@${snapshot}`, model.cut());
+    }
+    await volume.close();
+  };
+  const clone = async (from: string, snapshot: string, name: string): Promise<void> => {
+    await cloneOf(store, from, snapshot, name);
+    models.set(name, new Model((models.get(`${from}@${snapshot}`) as Model).blocks));
+  };
+  await use('drive', 'one');
+  await clone('drive', 'one', 'left');
+  await clone('drive', 'one', 'right');
+  // From here on the same numbers are other segments in each of them.
+  await use('drive', 'two');
+  await use('left', 'two');
+  await use('right');
+  await clone('left', 'two', 'grandchild');
+  await use('grandchild');
+  const pages = new PageCache(2 ** 20);
+  const versionOf = async (name: string): Promise<MapVersion> => {
+    const [volume = '', snapshot] = name.split('@');
+    const manifest = await findVolume(store, volume);
+    return snapshot === undefined
+      ? presentVersion(store, manifest, pages, 4)
+      : snapshotVersion(store, manifest, snapshot, pages);
+  };
+  for (const [from, before] of models) {
+    for (const [to, after] of models) {
+      const found = await blocksBetween(await versionOf(from), await versionOf(to));
+      const missed = before.differing(after).filter((block) => !found.has(block));
+      expect([from, to, missed]).toEqual([from, to, []]);
+      if (from === to) expect(found.size).toBe(0);
+    }
+  }
+  // What a clone has not touched is not said to be changed.
+  const sinceBirth = await blocksBetween(await versionOf('drive@one'), await versionOf('right'));
+  const { written } = models.get('right') as Model;
+  expect([...sinceBirth].filter((block) => !written.has(block))).toEqual([]);
+});
 
 test('what was not written since a snapshot costs no request to the store', async () => {
   const store = createMemoryStore();
@@ -172,8 +250,8 @@ test('what was not written since a snapshot costs no request to the store', asyn
   for (const page of [0, 1, 2]) {
     await first.write(page * pageBlocks * blockBytes, new Uint8Array(blockBytes).fill(1), plain);
   }
+  await snapshotNow(first, 'before');
   await first.close();
-  await noteSnapshot(store, 'drive', 'before');
   const volume = await host.open('drive');
   // It is in RAM and unchanged.
   await volume.read(0, new Uint8Array(sizeBytes));
@@ -216,8 +294,8 @@ test('a snapshot is read while another host has the volume and goes on', async (
   await writer.create({ name: 'drive', sizeBytes: 2 ** 20 });
   const first = await writer.open('drive');
   await first.write(0, new Uint8Array(blockBytes).fill(1), plain);
+  await snapshotNow(first, 'one');
   await first.close();
-  await noteSnapshot(store, 'drive', 'one');
   const volume = await late.open('drive');
   await volume.write(0, new Uint8Array(blockBytes).fill(2), { fua: true });
   const device = await openSnapshot(store, 'one');
@@ -241,7 +319,7 @@ test('one that was deleted while it is read fails, and is not called damaged', a
   const volume = await host.open('drive');
   await volume.write(0, new Uint8Array(blockBytes).fill(1), plain);
   await volume.close();
-  const { segment } = await noteSnapshot(store, 'drive', 'one');
+  const { segment } = await snapshotOf(store, 'drive', 'one');
   const device = await openSnapshot(store, 'one');
   forgetStore(store);
   const { id } = await findVolume(store, 'drive');
@@ -250,7 +328,10 @@ test('one that was deleted while it is read fails, and is not called damaged', a
   await store.delete(key);
   const into = new Uint8Array(blockBytes);
   await expect(device.read(0, into)).rejects.toMatchObject({ code: 'corrupt' });
-  await dropSnapshot(store, 'drive', 'one');
+  await changeManifest({ store, random: seededRandom(1) }, id, (manifest) => ({
+    ...manifest,
+    snapshots: [],
+  }));
   await expect(device.read(0, into)).rejects.toMatchObject({
     code: 'not-found',
     message: 'Snapshot one of volume drive was deleted while it was being read.',
