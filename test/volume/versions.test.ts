@@ -273,6 +273,25 @@ test('what was not written since a snapshot costs no request to the store', asyn
   await volume.close();
 });
 
+test('a trim that was found again in the journal is a change', async () => {
+  const store = createMemoryStore();
+  const host = new VolumeHost(store);
+  await host.create({ name: 'drive', sizeBytes: 2 ** 20 });
+  const first = await host.open('drive');
+  await first.write(0, new Uint8Array(3 * blockBytes).fill(1), plain);
+  await snapshotNow(first, 'before');
+  await first.trim(blockBytes, blockBytes, { fua: true });
+  await first.abandon();
+  const volume = await host.open('drive');
+  const changes = (await volume.changesSince('before')) as Changes;
+  expect(await changes.status(0, 3 * blockBytes, 9)).toEqual([
+    { lengthBytes: blockBytes, changed: false },
+    { lengthBytes: blockBytes, changed: true },
+    { lengthBytes: blockBytes, changed: false },
+  ]);
+  await volume.close();
+});
+
 function countGets(store: ObjectStore): { gets(): number; stop(): void } {
   const get = store.get.bind(store);
   let count = 0;
