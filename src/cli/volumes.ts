@@ -1,5 +1,6 @@
 import { isStorageError, StorageError } from '../base/errors.ts';
 import type { Manifest } from '../format/manifest.ts';
+import { type Parent, parentOf } from '../volume/family.ts';
 import type { OpenStore } from './drivers.ts';
 
 export interface StoredVolume {
@@ -54,4 +55,24 @@ export async function findOne(all: readonly OpenStore[], name: string): Promise<
     );
   }
   return first;
+}
+
+/** What `--json` prints of a volume. */
+export function withStore({ opened, manifest }: StoredVolume): Record<string, unknown> {
+  const { id, name, sizeBytes, createdAt, codec, durability, epoch, writer, head } = manifest;
+  return {
+    ...{ name, id, store: opened.store.url, sizeBytes, createdAt, codec, durability, epoch },
+    writer: writer === undefined ? null : { id: writer.id, host: writer.host },
+    headSegment: head?.segment ?? null,
+  };
+}
+
+/** What a volume is a clone of, by the names of those that were listed with it. */
+export function parentIn(
+  volumes: readonly StoredVolume[],
+  { opened, manifest }: StoredVolume,
+): Parent | undefined {
+  const manifestOf = (id: string): Manifest | undefined =>
+    volumes.find((each) => each.opened === opened && each.manifest.id === id)?.manifest;
+  return parentOf(manifest, manifestOf);
 }

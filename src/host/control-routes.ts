@@ -1,10 +1,13 @@
 import { StorageError } from '../base/errors.ts';
+import { Fields, parseJson } from '../format/json-fields.ts';
+import { encodableSnapshot } from '../format/snapshot.ts';
+import type { SnapshotWish } from '../volume/snapshot-changes.ts';
 import type { TakeOver } from '../volume/take-over.ts';
 import type { ControlRequest, ControlRoutes } from './control-socket.ts';
 import type { DaemonStatus } from './status.ts';
 import type { VolumeCatalog } from './volume-catalog.ts';
 
-/** What the commands `status` and `volume attach`, `detach`, `scrub` and `resize` ask of a daemon. */
+/** What `status`, `volume attach`, `detach`, `scrub`, `resize` and `clone` ask of a daemon. */
 export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog): ControlRoutes {
   return {
     'GET /status': status,
@@ -29,6 +32,9 @@ export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog
       const resized = await catalog.resize(name, { sizeBytes: sizeIn(request), shrinks });
       return { resized: name, ...resized };
     },
+    // Answered when the snapshot is completed.
+    'POST /snapshot': async (request) =>
+      encodableSnapshot(await catalog.snapshot(nameIn(request), wishIn(request))),
     'POST /detach': async (request) => {
       const volume = nameIn(request);
       return { detached: volume, wasAttached: await catalog.detach(volume) };
@@ -46,6 +52,16 @@ function sizeIn({ query }: ControlRequest): number {
   const size = query.get('size') ?? '';
   if (!/^\d{1,15}$/.test(size)) throw new StorageError('usage', 'say the size: ?size=BYTES');
   return Number(size);
+}
+
+function wishIn({ query }: ControlRequest): SnapshotWish {
+  const wish = new TextEncoder().encode(query.get('wish') ?? '');
+  const fields = new Fields(parseJson(wish, 'snapshot'), 'snapshot');
+  return {
+    name: fields.text('name'),
+    description: fields.text('description'),
+    tags: fields.texts('tags'),
+  };
 }
 
 function takeOverIn({ query }: ControlRequest): TakeOver {

@@ -1,6 +1,6 @@
 import { StorageError } from '../base/errors.ts';
 import type { Resized } from '../volume/resize.ts';
-import type { VolumeSource } from './volume-source.ts';
+import type { AttachedVolume, VolumeSource } from './volume-source.ts';
 
 /** What becomes of a volume's size. */
 export interface Resizing {
@@ -16,20 +16,31 @@ export async function resizeDetached(
   { sizeBytes, shrinks }: Resizing,
 ): Promise<Resized> {
   if (!shrinks) return source.grow(name, sizeBytes);
+  return withAttached(source, name, async (volume) => {
+    if (volume.shrink === undefined) throw readOnlyError(name);
+    return volume.shrink(sizeBytes);
+  });
+}
+
+/** Attaches a volume that nobody has for what is to be done with it, and gives it up again. */
+export async function withAttached<T>(
+  source: VolumeSource,
+  name: string,
+  act: (volume: AttachedVolume) => Promise<T>,
+): Promise<T> {
   const nobody = new AbortController();
   const options = { takeOver: 'never', onWatch: () => undefined, signal: nobody.signal } as const;
   const volume = await source.attach(name, options);
-  let resized: Resized;
+  let result: T;
   try {
-    if (volume.shrink === undefined) throw readOnlyError(name);
-    resized = await volume.shrink(sizeBytes);
+    result = await act(volume);
   } catch (error) {
     // What it was to be told is the first failure.
     await volume.close().catch(() => volume.abandon());
     throw error;
   }
   await volume.close();
-  return resized;
+  return result;
 }
 
 export function readOnlyError(name: string): StorageError {

@@ -12,7 +12,10 @@ import {
   type Resizing,
   shrinkingError,
 } from './resizing.ts';
+import { completeSnapshot } from './snapshotting.ts';
+import type { Snapshot } from '../format/snapshot.ts';
 import type { Resized } from '../volume/resize.ts';
+import type { SnapshotWish } from '../volume/snapshot-changes.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
 import { describeUnlisted, listedSnapshots, VersionExports } from './version-exports.ts';
 import {
@@ -183,6 +186,15 @@ export class VolumeCatalog {
     const sizes = { from: formatSize(resized.beforeBytes), to: formatSize(resized.sizeBytes) };
     this.#options.log.info('volume resized', { volume: name, ...sizes });
     return resized;
+  }
+
+  /**
+   * Makes a snapshot of a volume, which is attached for it if it is not; resolves when it is completed.
+   * `held` when another host has the volume.
+   */
+  async snapshot(name: string, wish: SnapshotWish): Promise<Snapshot> {
+    const { volume } = await this.#attach(name, 'never').done;
+    return completeSnapshot(volume, wish);
   }
 
   /** What decides whether the volume is attached; nothing, when it is known. */

@@ -4,6 +4,7 @@ import type { Snapshot } from '../format/snapshot.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
 import type { CheckReport } from '../volume/check-report.ts';
 import type { Resized } from '../volume/resize.ts';
+import type { SnapshotWish } from '../volume/snapshot-changes.ts';
 import type { OperationMetrics } from '../store/with-metrics.ts';
 import type { VolumeStatistics } from '../volume/statistics.ts';
 
@@ -69,6 +70,10 @@ export interface AttachedVolume extends BlockDevice {
   grow?(sizeBytes: number): Promise<Resized>;
   /** Cuts off what is past that size, for good; no client may have it. */
   shrink?(sizeBytes: number): Promise<Resized>;
+  /** Makes a snapshot of this moment. Neither is there where it is attached for reading only. */
+  createSnapshot?(wish: SnapshotWish): Promise<Snapshot>;
+  /** Resolves when the snapshot of that id outlives this host. */
+  whenSnapshotCompleted?(id: string): Promise<Snapshot>;
   /** Uploads everything, makes a checkpoint and gives the volume up. */
   close(): Promise<void>;
   /** Leaves at once; what was flushed is in the journal. */

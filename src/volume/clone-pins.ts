@@ -56,9 +56,32 @@ export function snapshotForClone(
 /** Notes the clone at the snapshot, anew if it is there already; returns the manifest with it. */
 export function pin(context: PinContext, tie: Tie, cloneId: string): Promise<Manifest> {
   const since = isoTime(context.clock.wallMs());
-  return changeManifest(context, tie.volumeId, (manifest) =>
-    withPin(manifest, tie.snapshotId, { volumeId: cloneId, since }),
+  return changeManifest(context, tie.volumeId, (manifest) => {
+    const pinned = withPin(manifest, tie.snapshotId, { volumeId: cloneId, since });
+    return withoutUnneeded(pinned, context.clock.wallMs() - pinGraceMs);
+  });
+}
+
+/** Takes out snapshots made for clones that never came about. */
+function withoutUnneeded(manifest: Manifest, beforeMs: number): Manifest {
+  const snapshots = manifest.snapshots.filter(
+    ({ tags, clones, createdAt }) =>
+      tags[madeForTag] === undefined || clones.length > 0 || parseIsoTime(createdAt) > beforeMs,
   );
+  return { ...manifest, snapshots };
+}
+
+/** Takes a snapshot out that was made for a clone, if no clone came about. */
+export async function dropUnneeded(
+  context: PinContext,
+  volumeId: string,
+  snapshotId: string,
+): Promise<void> {
+  await changeManifest(context, volumeId, (manifest) => {
+    const { snapshots } = manifest;
+    const kept = snapshots.filter(({ id, clones }) => id !== snapshotId || clones.length > 0);
+    return kept.length === snapshots.length ? manifest : { ...manifest, snapshots: kept };
+  });
 }
 
 /** As `pin`, at each of several snapshots. */

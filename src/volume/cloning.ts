@@ -1,5 +1,6 @@
 import { isoTime } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
+import type { ObjectStore } from '../base/object-store.ts';
 import { formatSize } from '../base/quantity.ts';
 import { bytesToHex } from '../format/binary.ts';
 import {
@@ -36,8 +37,7 @@ export interface CloneWish {
  */
 export async function cloneVolume(context: PinContext, wish: CloneWish): Promise<Manifest> {
   const { store, clock, random } = context;
-  const name = requireVolumeName(wish.name);
-  if ((await store.load(nameKey(name))) !== undefined) throw nameTaken(store, name);
+  const name = await requireFreeName(store, wish.name);
   const before = (await loadManifest(store, wish.sourceId)).manifest;
   const sizeBytes = sizeOfClone(before, snapshotOf(before, wish.snapshotId), wish.sizeBytes);
   requireFewGenerations(before);
@@ -65,6 +65,13 @@ export async function cloneVolume(context: PinContext, wish: CloneWish): Promise
   }
   await requireKept(context, manifest);
   return manifest;
+}
+
+/** That no volume is called so; `already-exists` when one is. */
+export async function requireFreeName(store: ObjectStore, wanted: string): Promise<string> {
+  const name = requireVolumeName(wanted);
+  if ((await store.load(nameKey(name))) !== undefined) throw nameTaken(store, name);
+  return name;
 }
 
 /** Errors after which nothing of the clone can come about any more: the store said no. */

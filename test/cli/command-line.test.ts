@@ -43,6 +43,7 @@ describe('elasticdrive', () => {
     'status',
     'volume',
     'volume create',
+    'volume clone',
     'volume list',
     'volume show',
     'volume check',

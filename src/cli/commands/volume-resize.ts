@@ -1,15 +1,11 @@
 import { Option } from 'commander';
 import { isStorageError, StorageError } from '../../base/errors.ts';
-import { silentLog } from '../../base/log.ts';
 import { formatSize, parseSize, sizeHint } from '../../base/quantity.ts';
 import type { Resizing } from '../../host/resizing.ts';
-import type { VolumeSource } from '../../host/volume-source.ts';
 import type { Resized } from '../../volume/resize.ts';
-import type { Configuration } from '../configuration/load.ts';
-import { stateDirectoryOf, storesOf } from '../configuration/places.ts';
 import { askDaemon, daemonKeys } from '../daemon.ts';
-import { openStore } from '../stores.ts';
 import { type Invocation, storeKeys, type Verb } from '../verb.ts';
+import { withoutDaemon } from '../without-daemon.ts';
 
 export const resizeVerb: Verb = {
   name: 'resize',
@@ -87,46 +83,7 @@ async function askForIt(
   }
 }
 
-/** Does it as a daemon would, in whose place it is meanwhile. */
 async function doIt(invocation: Invocation, name: string, resizing: Resizing): Promise<Resized> {
-  const { environment, workingDirectory } = invocation;
-  const configuration = await invocation.configuration();
-  const { lockStateDirectory } = await import('../../host/state-lock.ts');
   const { resizeDetached } = await import('../../host/resizing.ts');
-  const { sourceOf } = await import('../../host/volume-source.ts');
-  const stateDirectory = stateDirectoryOf(configuration, environment, workingDirectory);
-  const lock = await lockStateDirectory(stateDirectory);
-  const sources: VolumeSource[] = [];
-  try {
-    await openSources(invocation, configuration, stateDirectory, sources);
-    return await resizeDetached(await sourceOf(sources, name), name, resizing);
-  } finally {
-    for (const source of sources) await source.close();
-    await lock.release();
-  }
-}
-
-async function openSources(
-  invocation: Invocation,
-  configuration: Configuration,
-  stateDirectory: string,
-  sources: VolumeSource[],
-): Promise<void> {
-  const { stores } = storesOf(configuration, invocation.workingDirectory);
-  for (const store of stores) {
-    const opened = await openStore(invocation, configuration, store, {
-      create: false,
-      log: silentLog,
-    });
-    sources.push(
-      invocation.drivers.createSource({
-        opened,
-        endpoint: store.settings['s3.endpoint'],
-        stateDirectory,
-        settingsOf: configuration.settingsOfVolume,
-        snapshotCacheBytes: configuration.settings['cache.snapshots'],
-        log: silentLog,
-      }),
-    );
-  }
+  return withoutDaemon(invocation, name, (source) => resizeDetached(source, name, resizing));
 }

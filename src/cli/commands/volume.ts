@@ -3,13 +3,15 @@ import { StorageError } from '../../base/errors.ts';
 import { formatSize, parseSize, roundSize, sizeHint } from '../../base/quantity.ts';
 import type { Manifest } from '../../format/manifest.ts';
 import type { StoreUsage } from '../../volume/catalog.ts';
+import type { Family } from '../../volume/family.ts';
 import { fields, table } from '../output.ts';
 import { withStores } from '../stores.ts';
 import { takeOverIn, WatchProgress } from '../taking-over.ts';
 import { type Invocation, type Noun, storeKeys } from '../verb.ts';
-import { findOne, type StoredVolume, volumesOf } from '../volumes.ts';
+import { findOne, parentIn, type StoredVolume, volumesOf, withStore } from '../volumes.ts';
 import { attachVerb, detachVerb } from './attach.ts';
 import { checkVerb } from './volume-check.ts';
+import { cloneVerb } from './volume-clone.ts';
 import { repairVerb } from './volume-repair.ts';
 import { resizeVerb } from './volume-resize.ts';
 import { scrubVerb } from './volume-scrub.ts';
@@ -17,7 +19,7 @@ import { describeSetAside, discardVerb, findSetAside } from './volume-discard.ts
 
 export const volumeNoun: Noun = {
   name: 'volume',
-  summary: 'Make, list, show, resize, check, mend, move and delete volumes',
+  summary: 'Make, clone, list, show, resize, check, mend, move and delete volumes',
   verbs: [
     {
       name: 'create',
@@ -80,6 +82,7 @@ export const volumeNoun: Noun = {
       run: remove,
     },
     resizeVerb,
+    cloneVerb,
     checkVerb,
     scrubVerb,
     repairVerb,
@@ -124,7 +127,11 @@ async function create(invocation: Invocation): Promise<undefined> {
 async function list(invocation: Invocation): Promise<undefined> {
   await withStores(invocation, async (all) => {
     const { volumes, damage } = await volumesOf(all);
-    invocation.output.result(volumes.map(withStore), () =>
+    const listed = volumes.map((volume) => ({
+      ...withStore(volume),
+      cloneOf: parentIn(volumes, volume) ?? null,
+    }));
+    invocation.output.result(listed, () =>
       volumes.length === 0
         ? `no ${damage.length === 0 ? '' : 'sound '}volume in ${all.map(({ store }) => store.url).join(' ')}`
         : volumeTable(volumes),
@@ -143,17 +150,23 @@ function volumeTable(volumes: readonly StoredVolume[]): string {
       { header: 'DURABILITY' },
       { header: 'CREATED' },
       { header: 'WRITER' },
+      { header: 'CLONE OF' },
       { header: 'STORE' },
     ],
-    volumes.map(({ opened, manifest }) => [
-      manifest.name,
-      formatSize(manifest.sizeBytes),
-      manifest.codec,
-      manifest.durability,
-      manifest.createdAt,
-      manifest.writer?.host ?? '-',
-      opened.store.url,
-    ]),
+    volumes.map((volume) => {
+      const { opened, manifest } = volume;
+      const parent = parentIn(volumes, volume);
+      return [
+        manifest.name,
+        formatSize(manifest.sizeBytes),
+        manifest.codec,
+        manifest.durability,
+        manifest.createdAt,
+        manifest.writer?.host ?? '-',
+        parent === undefined ? '-' : `${parent.volume}@${parent.snapshot}`,
+        opened.store.url,
+      ];
+    }),
   );
 }
 
@@ -165,9 +178,13 @@ async function show(invocation: Invocation): Promise<undefined> {
     invocation.output.progress(`measuring ${manifest.name} …`);
     const usage = await measureVolume(opened.store, manifest.id);
     const setAside = await findSetAside(invocation, manifest.id);
-    invocation.output.result({ ...withStore(found), usage, setAside }, () =>
+    const { familyOf } = await import('../../volume/family.ts');
+    const { clock, random } = invocation.drivers;
+    const family = await familyOf({ clock, random, store: opened.store }, manifest);
+    invocation.output.result({ ...withStore(found), usage, setAside, family }, () =>
       fields([
         ...rowsOf(found, usage),
+        ...familyRows(family),
         ...setAside.map((each): [string, string] => ['set aside', describeSetAside(each)]),
       ]),
     );
@@ -189,6 +206,14 @@ function rowsOf({ manifest, opened }: StoredVolume, usage: StoreUsage): [string,
     ['writer', writer === undefined ? 'none' : `on ${writer.host}`],
     ['epoch', String(manifest.epoch)],
     ['checkpoint', head === undefined ? 'none' : `of segment ${head.segment}`],
+  ];
+}
+
+function familyRows({ ancestors, clones }: Family): [string, string][] {
+  const line = ancestors.map(({ volume, snapshot }) => `${volume}@${snapshot}`);
+  return [
+    ...(line.length === 0 ? [] : [['clone of', line.join(', of ')] as [string, string]]),
+    ...(clones.length === 0 ? [] : [['clones', clones.join(', ')] as [string, string]]),
   ];
 }
 
@@ -217,14 +242,4 @@ async function remove(invocation: Invocation): Promise<undefined> {
     });
   });
   return undefined;
-}
-
-/** What `--json` prints of a volume. */
-function withStore({ opened, manifest }: StoredVolume): Record<string, unknown> {
-  const { id, name, sizeBytes, createdAt, codec, durability, epoch, writer, head } = manifest;
-  return {
-    ...{ name, id, store: opened.store.url, sizeBytes, createdAt, codec, durability, epoch },
-    writer: writer === undefined ? null : { id: writer.id, host: writer.host },
-    headSegment: head?.segment ?? null,
-  };
 }
