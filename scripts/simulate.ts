@@ -96,10 +96,14 @@ async function runSuite(campaign: Campaign, options: Options): Promise<boolean> 
     return false;
   }
   let isGood = true;
-  for await (const { bug, seeds, message } of catchPlantedBugs()) {
+  for await (const { bug, seeds, message, without } of catchPlantedBugs()) {
     const verdict = (seeds === undefined ? 'MISSED' : `caught after ${seeds}`).padEnd(17);
     console.log(`${verdict}${bug.name}${seeds === undefined ? '' : `: ${message.slice(0, 60)}`}`);
     if (seeds === undefined) isGood = false;
+    if (without?.failure !== undefined) {
+      await showFailure(without, { ...options, shape: 'tiny' });
+      isGood = false;
+    }
   }
   return isGood;
 }

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { ByteIntake } from './byte-intake.ts';
@@ -15,8 +16,11 @@ import {
 } from './client-wire.ts';
 import { command, decodeString, infoType, optionReply, simpleReplyBytes, viewOf } from './wire.ts';
 
+/** The part of a socket that a link uses. */
+export type LinkSocket = Duplex & Pick<Socket, 'destroySoon'>;
+
 export interface RemoteLinkOptions {
-  readonly socket: Socket;
+  readonly socket: LinkSocket;
   readonly exportName: string;
   readonly clock: Clock;
   /** Where the data of a successful reply to this request go; undefined when none follow it. */

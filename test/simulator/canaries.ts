@@ -177,4 +177,51 @@ export const plantedBugs: readonly PlantedBug[] = [
     'this.free.push(file);\n    this.wake();',
     'this.free.push(file);',
   ),
+  // Of the server: only worlds whose clients are on the network can show these.
+  planted(
+    'a write is answered before it is done',
+    200,
+    'nbd/transmission.ts',
+    `    if (done === undefined) {
+      this.replies.success(request);
+      return undefined;
+    }
+    const to`,
+    `    if (done === undefined || request.command === command.write) {
+      this.replies.success(request);
+      return done?.catch(() => undefined);
+    }
+    const to`,
+  ),
+  {
+    name: 'what is received next goes over a payload that is still being written',
+    seeds: 200,
+    patches: [
+      { file: 'nbd/transmission.ts', find: 'chunk?.hold();', put: '' },
+      {
+        file: 'nbd/transmission.ts',
+        find: 'chunk?.release();\n      this.settle(bytes);',
+        put: 'if (chunk === undefined || bytes >= 0) this.settle(bytes);',
+      },
+    ],
+  },
+  planted(
+    'a flush covers only what its own connection has written',
+    200,
+    'nbd/transmission.ts',
+    'if (request.command === command.flush) return device.flush();',
+    `if (request.command === command.flush) {
+      const { counters } = this;
+      const own = counters.writes + counters.otherRequests;
+      counters.writes = counters.otherRequests = 0;
+      return own > 0 ? device.flush() : undefined;
+    }`,
+  ),
+  planted(
+    'an export is let go while requests of a broken connection are under way',
+    200,
+    'nbd/transmission.ts',
+    'if (this.counters.requestsInFlight > 0) return;',
+    'if (this.counters.requestsInFlight > 0 && !this.dead) return;',
+  ),
 ];

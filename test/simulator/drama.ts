@@ -199,6 +199,9 @@ export class Drama {
       case 'rival':
         this.wanted = host;
         return;
+      case 'network-weather':
+        this.changeNetwork();
+        return;
       case 'store-weather':
         this.changeStore();
         return;
@@ -227,6 +230,14 @@ export class Drama {
       trace.add('wake', host.name, 0);
       life.wake();
     });
+  }
+
+  private changeNetwork(): void {
+    const { networkRandom: random, networkFaults, trace } = this.world;
+    const isCalm = chance(random, 0.3);
+    trace.add('network', isCalm ? 'calm' : 'breaking', 0);
+    networkFaults.breaks = isCalm ? 0 : random.fraction();
+    networkFaults.maximumDelayMs = choose(random, [0.1, 1, 20]);
   }
 
   private changeStore(): void {
@@ -292,6 +303,7 @@ export class Drama {
       flip: 0,
       maxDelayMs: 4,
     });
+    Object.assign(world.networkFaults, { breaks: 0, maximumDelayMs: 1 });
     for (const host of world.hosts) {
       Object.assign(host.disk.faults, soundDisk());
       host.life?.wake();

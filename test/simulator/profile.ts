@@ -1,5 +1,7 @@
 import type { Random } from '../../src/base/random.ts';
 import type { Durability } from '../../src/format/manifest.ts';
+import type { NetworkShape } from './clients.ts';
+import { blockBytes } from './contents.ts';
 import type { VolumeSettings } from '../../src/volume/settings.ts';
 import type { Engine } from './engine.ts';
 import { chance, choose, pick } from './random.ts';
@@ -13,6 +15,8 @@ export interface Profile {
   readonly codec: 'none' | 'zstd' | 'lz4';
   readonly settings: VolumeSettings;
   readonly patience: Patience;
+  /** Clients come over the network; `undefined` where they are in the daemon itself. */
+  readonly network: NetworkShape | undefined;
   /** Clients at a time. */
   readonly laneCount: number;
   readonly crashCount: number;
@@ -28,6 +32,7 @@ export type Misfortune =
   | 'disk' // the host comes back with an empty disk
   | 'sleep' // the process stands still and wakes later
   | 'rival' // another host is told to take the volume
+  | 'network-weather' // connections begin or end to break
   | 'store-weather' // the store begins or ends to fail
   | 'disk-weather' // a local disk begins or ends to fail
   | 'rot'; // a bit changes in a journal file
@@ -56,6 +61,28 @@ export function makeProfile(engine: Engine, random: Random): Profile {
       'store-weather': sometimes(0.6, 3),
       'disk-weather': sometimes(0.2, 2),
       rot: sometimes(0.1, 1),
+      'network-weather': 0,
+    },
+    network: undefined,
+  };
+}
+
+/** The same world with its clients on the network, which is an own seed's: the rest stays as it is. */
+export function withNetwork(profile: Profile, random: Random): Profile {
+  const longestBytes = profile.blockCount * blockBytes;
+  return {
+    ...profile,
+    chaos: { ...profile.chaos, 'network-weather': chance(random, 0.8) ? 6 : 0 },
+    network: {
+      connectionCount: 1 + pick(random, 4),
+      flushesApart: chance(random, 0.5),
+      limits: {
+        maximumRequestBytes: longestBytes,
+        inFlightBytesPerConnection: choose(random, [1, 4]) * longestBytes,
+        inFlightBytesTotal: choose(random, [4, 8]) * longestBytes,
+        inFlightRequestsPerConnection: choose(random, [1, 2, 64]),
+        unsentReplyBytesPerConnection: choose(random, [1, longestBytes]),
+      },
     },
   };
 }

@@ -1,7 +1,8 @@
 import { seededRandom } from '../../src/base/random.ts';
 import { Drama } from './drama.ts';
 import type { Engine } from './engine.ts';
-import { makeProfile } from './profile.ts';
+import { makeProfile, withNetwork } from './profile.ts';
+import { pick } from './random.ts';
 import { type Counters, World } from './world.ts';
 
 export interface Outcome extends Counters {
@@ -14,9 +15,15 @@ export interface Outcome extends Counters {
   readonly lines: readonly string[];
 }
 
+/** One world in so many has its clients on the network, where each request takes many more events. */
+const networkOneIn = 4;
+
 /** Runs one seed to its end. */
 export async function runSeed(engine: Engine, seed: number, isShown = false): Promise<Outcome> {
-  const profile = makeProfile(engine, seededRandom(seed + 2));
+  const plain = makeProfile(engine, seededRandom(seed + 2));
+  const network = seededRandom(seed + 3);
+  const isOnNetwork = pick(network, networkOneIn) === 0;
+  const profile = isOnNetwork ? withNetwork(plain, network) : plain;
   const world = new World(engine, profile, seed, isShown);
   let failure: Error | undefined;
   const strayed = (error: unknown): void => world.scheduler.fail(error);

@@ -1,6 +1,8 @@
 import type { Random } from '../../src/base/random.ts';
-import { toStorageError, type StorageError } from '../../src/base/errors.ts';
+import type { BlockDevice } from '../../src/base/block-device.ts';
+import { StorageError, toStorageError } from '../../src/base/errors.ts';
 import type { Volume } from '../../src/volume/volume.ts';
+import { type Clients, RefusedRequest } from './clients.ts';
 import type { History, Moments, Version } from './history.ts';
 import type { Life } from './process.ts';
 import { chance, pick } from './random.ts';
@@ -51,10 +53,22 @@ export class Session {
   /** Requests without an answer. */
   underWay = 0;
   private readonly around: Surroundings;
+  /** The network's, where there is one. */
+  private readonly clients: Clients | undefined;
+  /** What the clients ask. */
+  private readonly device: BlockDevice;
   private readonly busy: Uint8Array;
 
-  constructor(volume: Volume, life: Life, history: History, around: Surroundings) {
+  constructor(
+    volume: Volume,
+    clients: Clients | undefined,
+    life: Life,
+    history: History,
+    around: Surroundings,
+  ) {
     this.volume = volume;
+    this.clients = clients;
+    this.device = clients ?? volume;
     this.life = life;
     this.history = history;
     this.around = around;
@@ -68,7 +82,7 @@ export class Session {
   async readAll(): Promise<Uint8Array[] | undefined> {
     const whole = new Uint8Array(this.history.blockCount * blockBytes);
     for (let tries = 0; tries < 20 && this.life.isAlive; tries += 1) {
-      if (await this.attempt('readAll', 0, () => this.volume.read(0, whole))) {
+      if (await this.attempt('readAll', 0, () => this.device.read(0, whole))) {
         return Array.from({ length: this.history.blockCount }, (_, block) =>
           whole.slice(block * blockBytes, (block + 1) * blockBytes),
         );
@@ -122,7 +136,8 @@ export class Session {
     const { trace } = this.around;
     this.underWay += 1;
     try {
-      const asleep = this.life.awake();
+      // On the network only the answer waits for a daemon that sleeps.
+      const asleep = this.clients === undefined ? this.life.awake() : undefined;
       if (asleep !== undefined) await asleep;
       trace.add(name, 'asked', at);
       const done = ask();
@@ -130,9 +145,9 @@ export class Session {
       trace.add(name, 'answered', at);
       return true;
     } catch (thrown) {
-      const error = toStorageError(thrown);
-      trace.add(name, error.message, at);
-      if (!this.around.isExcused(error, this)) this.around.fail(thrown);
+      const errors = errorsOf(thrown);
+      trace.add(name, errors[0]?.message ?? '', at);
+      if (!errors.some((error) => this.around.isExcused(error, this))) this.around.fail(thrown);
       if (this.volume.ended || this.volume.statistics().failure !== undefined) this.isOver = true;
       return false;
     } finally {
@@ -188,7 +203,7 @@ export class Session {
       return bytes.subarray(start, start + blockBytes);
     };
     const offset = range.first * blockBytes;
-    await this.change('write', range, blockOf, (fua) => this.volume.write(offset, bytes, { fua }));
+    await this.change('write', range, blockOf, (fua) => this.device.write(offset, bytes, { fua }));
   }
 
   /** Writes bytes that begin or end within blocks, of which what was there must be known. */
@@ -205,7 +220,7 @@ export class Session {
       'writePart',
       range,
       (block) => patched(this.history.newest(block).bytes, block * blockBytes, bytes, start),
-      (fua) => this.volume.write(start, bytes, { fua }),
+      (fua) => this.device.write(start, bytes, { fua }),
     );
   }
 
@@ -227,9 +242,9 @@ export class Session {
       whole,
     ].map((bytes) => this.history.ask(range.first, bytes, asked));
     const done = await Promise.all([
-      this.attempt('writePart', start, () => this.volume.write(start, head, { fua: false })),
+      this.attempt('writePart', start, () => this.device.write(start, head, { fua: false })),
       this.attempt('writePart', start + cut, () =>
-        this.volume.write(start + cut, tail, { fua: false }),
+        this.device.write(start + cut, tail, { fua: false }),
       ),
     ]);
     if (done.every((isDone) => isDone)) {
@@ -252,7 +267,7 @@ export class Session {
       'zero',
       range,
       (block) => patched(this.history.newest(block).bytes, block * blockBytes, zeroes, start),
-      (fua) => this.volume.zero(start, end - start, { fua, mayPunchHole }),
+      (fua) => this.device.zero(start, end - start, { fua, mayPunchHole }),
     );
   }
 
@@ -267,7 +282,7 @@ export class Session {
       'trim',
       range,
       () => zeroes,
-      (fua) => this.volume.trim(offset, range.count * blockBytes + before, { fua }),
+      (fua) => this.device.trim(offset, range.count * blockBytes + before, { fua }),
     );
   }
 
@@ -290,7 +305,7 @@ export class Session {
     const offset = range.first * blockBytes + cut;
     const asked = moments.next();
     this.history.readers.add(asked);
-    const isRead = await this.attempt('read', offset, () => this.volume.read(offset, bytes));
+    const isRead = await this.attempt('read', offset, () => this.device.read(offset, bytes));
     this.history.readers.delete(asked);
     if (!isRead) return;
     const answered = moments.next();
@@ -311,7 +326,7 @@ export class Session {
     const asked = moments.next();
     this.history.readers.add(asked);
     const status = async (): Promise<void> => {
-      const extents = await this.volume.status(first * blockBytes, count * blockBytes, 100);
+      const extents = await this.device.status(first * blockBytes, count * blockBytes, 100);
       const zeroes = new Uint8Array(blockBytes);
       let block = first;
       for (const { lengthBytes, zero } of extents) {
@@ -328,14 +343,14 @@ export class Session {
 
   private async prefetch(): Promise<void> {
     const { first, count } = this.range();
-    const fetch = () => this.volume.prefetch(first * blockBytes, count * blockBytes);
+    const fetch = () => this.device.prefetch(first * blockBytes, count * blockBytes);
     await this.attempt('prefetch', first, fetch);
   }
 
   /** Whether the flush was answered. */
   async flush(): Promise<boolean> {
     const asked = this.around.moments.next();
-    if (!(await this.attempt('flush', 0, () => this.volume.flush()))) return false;
+    if (!(await this.attempt('flush', 0, () => this.device.flush()))) return false;
     this.promise(asked, []);
     return true;
   }
@@ -361,10 +376,21 @@ export class Session {
     this.isOver = true;
     this.isClosing = true;
     const asked = this.around.moments.next();
-    if (!(await this.attempt('close', 0, () => this.volume.close()))) return false;
+    if (!(await this.attempt('close', 0, () => this.giveUp()))) return false;
     this.history.promiseInStore(asked);
     return true;
   }
+
+  private async giveUp(): Promise<void> {
+    if (this.clients !== undefined) await this.clients.leave();
+    await this.volume.close();
+  }
+}
+
+/** What a client was told; one on the network knows only which errors share its number. */
+function errorsOf(thrown: unknown): StorageError[] {
+  if (!(thrown instanceof RefusedRequest)) return [toStorageError(thrown)];
+  return thrown.codes.map((code) => new StorageError(code, `${code}: ${thrown.message}`));
 }
 
 /** A block with the part of `bytes` that lies in it; `start` and `blockStart` are bytes of the volume. */

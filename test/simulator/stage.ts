@@ -28,6 +28,7 @@ function quietProfile(engine: Engine, durability: Durability): Profile {
     durability,
     codec: 'none',
     patience: 'none',
+    network: undefined,
     laneCount: 1,
     crashCount: 0,
     calmEvents: 0,
@@ -40,6 +41,7 @@ function quietProfile(engine: Engine, durability: Durability): Profile {
       'store-weather': 0,
       'disk-weather': 0,
       rot: 0,
+      'network-weather': 0,
     },
     settings: {
       ...engine.defaultVolumeSettings,

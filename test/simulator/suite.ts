@@ -38,19 +38,25 @@ export interface Catch {
   readonly bug: PlantedBug;
   readonly seeds: number | undefined;
   readonly message: string;
+  /** What the seed that saw it does without it: nothing may be wrong then. */
+  readonly without: Outcome | undefined;
 }
 
 /**
  * Plants each bug in the engine, one at a time, and lets the simulator look for it, with the same seeds
- * each time: that it is missed says that something has changed.
+ * each time: that it is missed says that something has changed. The seed that sees it is one that goes
+ * the way to it, and is run as things are, too.
  */
 export async function* catchPlantedBugs(): AsyncGenerator<Catch> {
+  const plain = await loadEngine(shapes.tiny);
   for (const bug of plantedBugs) {
     const engine = await loadEngine([...shapes.tiny, ...bug.patches]);
-    let caught: Catch = { bug, seeds: undefined, message: '' };
+    let caught: Catch = { bug, seeds: undefined, message: '', without: undefined };
     for (let seeds = 1; seeds <= bug.seeds && caught.seeds === undefined; seeds += 1) {
       const { failure } = await runSeed(engine, seeds);
-      if (failure !== undefined) caught = { bug, seeds, message: failure.message };
+      if (failure === undefined) continue;
+      const without = await runSeed(plain, seeds);
+      caught = { bug, seeds, message: failure.message, without };
     }
     yield caught;
   }

@@ -3,7 +3,9 @@ import { silentLog } from '../../src/base/log.ts';
 import { type Random, seededRandom } from '../../src/base/random.ts';
 import type { EngineWorkers } from '../../src/volume/engine-workers.ts';
 import type { TakeOver } from '../../src/volume/take-over.ts';
+import type { Volume } from '../../src/volume/volume.ts';
 import type { SectorChoice } from '../support/memory-disk.ts';
+import { Clients } from './clients.ts';
 import { blockBytes, Contents } from './contents.ts';
 import { SimulatedDisk } from './disk.ts';
 import type { Engine } from './engine.ts';
@@ -15,6 +17,7 @@ import { Scheduler } from './scheduler.ts';
 import { Session } from './session.ts';
 import { SimulatedStore } from './store.ts';
 import { Trace } from './trace.ts';
+import type { NetworkFaults } from './wire.ts';
 
 export const volumeName = 'drive';
 
@@ -42,6 +45,7 @@ export class World {
   readonly trace: Trace;
   readonly store: SimulatedStore;
   readonly hosts: Host[] = [];
+  readonly networkFaults: NetworkFaults = { breaks: 0, maximumDelayMs: 1 };
   readonly random: Random;
   readonly engine: Engine;
   readonly profile: Profile;
@@ -51,11 +55,13 @@ export class World {
   history: History;
   private historyEpoch = 0;
   private readonly contents: Contents;
+  readonly networkRandom: Random;
 
   constructor(engine: Engine, profile: Profile, seed: number, isShown: boolean) {
     this.engine = engine;
     this.profile = profile;
     this.random = seededRandom(seed);
+    this.networkRandom = seededRandom(seed + 4);
     this.trace = new Trace(this.scheduler, isShown);
     this.store = new SimulatedStore(engine, this.scheduler, seededRandom(seed + 1), this.trace);
     this.contents = new Contents(this.random);
@@ -129,7 +135,7 @@ export class World {
         host: host.name,
         takeOver,
       });
-      const session = new Session(volume, life, this.history, {
+      const session = new Session(volume, this.clientsOf(volume, life), life, this.history, {
         random: this.random,
         trace: this.trace,
         moments: this.moments,
@@ -153,6 +159,17 @@ export class World {
       if (!isLate && !this.isExcused(error, host, life)) this.scheduler.fail(thrown);
       return error;
     }
+  }
+
+  private clientsOf(volume: Volume, life: Life): Clients | undefined {
+    const { engine, scheduler, trace, profile } = this;
+    if (profile.network === undefined) return undefined;
+    const fail = (error: unknown): void => scheduler.fail(error);
+    const { networkFaults: faults, networkRandom: random } = this;
+    return new Clients(volume, life, {
+      ...{ engine, random, trace, faults, fail },
+      shape: profile.network,
+    });
   }
 
   /** Threads are a matter of who packs first: here any of two. */
