@@ -1,4 +1,4 @@
-import { blockBytes, maximumVolumeBytes, pageBlocks } from '../format/geometry.ts';
+import { pageBlocks } from '../format/geometry.ts';
 import { nowhere } from '../format/map-page.ts';
 import { MapPage, type Run } from './map-page.ts';
 
@@ -13,7 +13,6 @@ export const unknownIndex = 2;
  * would be a hash table to the machine, slow to look into and very slow to walk.
  */
 const shelfPages = 1024;
-const shelfCount = maximumVolumeBytes / blockBytes / pageBlocks / shelfPages;
 
 type Shelf = (MapPage | undefined)[];
 
@@ -22,7 +21,7 @@ type Shelf = (MapPage | undefined)[];
  * first touched. `isStored` says whether the checkpoint that the volume was opened from has a page.
  */
 export class BlockMap {
-  private readonly shelves = new Array<Shelf | undefined>(shelfCount).fill(undefined);
+  private readonly shelves: (Shelf | undefined)[] = [];
   private readonly isStored: (pageIndex: number) => boolean;
 
   constructor(isStored: (pageIndex: number) => boolean) {
@@ -35,6 +34,7 @@ export class BlockMap {
 
   private putPage(pageIndex: number, page: MapPage): void {
     const shelfIndex = Math.floor(pageIndex / shelfPages);
+    while (this.shelves.length <= shelfIndex) this.shelves.push(undefined);
     const shelf = (this.shelves[shelfIndex] ??= new Array<MapPage | undefined>(shelfPages).fill(
       undefined,
     ));

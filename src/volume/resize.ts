@@ -31,13 +31,17 @@ export async function shrink(
 ): Promise<void> {
   const { ownership, writer, segments, uploader, checkpointer } = parts;
   const beforeBytes = ownership.manifest.sizeBytes;
-  const change = (manifest: Manifest): Manifest => shrunk(manifest, sizeBytes);
-  if (change(ownership.manifest).sizeBytes === beforeBytes) return;
+  if (sizeBytes === beforeBytes) return;
   await writer.zero(entryKind.hole, sizeBytes, beforeBytes - sizeBytes);
   segments.seal();
-  await uploader.whenCommitted(segments.lastNumber);
+  const last = segments.lastNumber;
+  await uploader.whenCommitted(last);
   await checkpointer.checkpoint();
-  await ownership.update(change);
+  if ((ownership.manifest.head?.segment ?? 0) < last) {
+    const message = `Volume ${ownership.manifest.name} is just being cut for a snapshot; try again.`;
+    throw new StorageError('conflict', message);
+  }
+  await ownership.update((manifest) => ({ ...manifest, sizeBytes }));
 }
 
 export interface GrowDetachedOptions extends OwnershipContext {
@@ -79,9 +83,10 @@ function grown(manifest: Manifest, sizeBytes: number): Manifest {
   );
 }
 
-function shrunk(manifest: Manifest, sizeBytes: number): Manifest {
+/** `usage` when that would make the volume larger, or is no size. */
+export function requireShrinkable(manifest: Manifest, sizeBytes: number): void {
   requireVolumeSize(sizeBytes);
-  if (sizeBytes <= manifest.sizeBytes) return { ...manifest, sizeBytes };
+  if (sizeBytes <= manifest.sizeBytes) return;
   throw new StorageError(
     'usage',
     `Volume ${manifest.name} is of ${formatSize(manifest.sizeBytes)} now: leave --shrink out to make it larger.`,

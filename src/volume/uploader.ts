@@ -47,6 +47,9 @@ export class Uploader {
   private writtenBytesAtTick = 0;
   private cancelTick: (() => void) | undefined;
   private stopped: StorageError | undefined;
+  /** Why none comes any more after those that were added. */
+  private endOfLog: StorageError | undefined;
+  private lastAdded: number;
   committed: number;
   /** Segments up to this one may lack what they replaced themselves: no going back into them. */
   lastIncomplete: number;
@@ -65,6 +68,7 @@ export class Uploader {
   ) {
     this.context = context;
     this.committed = committed;
+    this.lastAdded = committed;
     this.lastIncomplete = committed;
     this.journal = journal;
     this.onTable = events.onTable;
@@ -74,13 +78,26 @@ export class Uploader {
 
   add(segment: SegmentBuffer): void {
     this.queue.push(segment);
+    this.lastAdded = segment.number;
     this.next();
+  }
+
+  /** No segment comes any more after those that were added: who waits for one is told why. */
+  endLog(reason: StorageError): void {
+    this.endOfLog ??= reason;
+    for (const waiter of this.waiters.splice(0)) {
+      if (waiter.number <= this.lastAdded) this.waiters.push(waiter);
+      else waiter.reject(this.endOfLog);
+    }
   }
 
   /** Resolves when segment `number` and all before it are in the store. */
   whenCommitted(number: number): Promise<void> {
     if (this.stopped !== undefined) return Promise.reject(this.stopped);
     if (this.committed >= number) return Promise.resolve();
+    if (this.endOfLog !== undefined && number > this.lastAdded) {
+      return Promise.reject(this.endOfLog);
+    }
     return new Promise((resolve, reject) => {
       this.waiters.push({ number, resolve, reject });
       this.next();

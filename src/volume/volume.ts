@@ -12,7 +12,7 @@ import { blockBytes } from '../format/geometry.ts';
 import type { Snapshot } from '../format/snapshot.ts';
 import { writeLocalState } from './attach.ts';
 import type { CheckReport } from './check-report.ts';
-import { grow, type Resized, shrink } from './resize.ts';
+import { grow, requireShrinkable, type Resized, shrink } from './resize.ts';
 import type { SnapshotWish } from './snapshot-changes.ts';
 import type { SnapshotStatus } from './snapshots.ts';
 import { statisticsOf, type VolumeStatistics } from './statistics.ts';
@@ -222,6 +222,8 @@ export class Volume implements BlockDevice {
       `Volume ${this.name} is read-only since its journal failed: ${cause.message}`,
       { cause },
     );
+    // What the journal does not have whole never gets to the store.
+    this.parts.uploader.endLog(this.unwritable);
   }
 
   /** Makes the volume larger, while clients use it; done when the store says so. */
@@ -232,17 +234,18 @@ export class Volume implements BlockDevice {
     return { beforeBytes, sizeBytes };
   }
 
-  /** Makes the volume smaller, which no client may have; what is cut off is gone. */
+  /**
+   * Makes the volume smaller, which no client may have; what is cut off is gone. If that fails it is
+   * to be closed: the store may have the new size all the same.
+   */
   async shrink(sizeBytes: number): Promise<Resized> {
     this.requireWritable();
     const beforeBytes = this.sizeBytes;
+    requireShrinkable(this.parts.ownership.manifest, sizeBytes);
     this.cutAtBytes = sizeBytes;
-    try {
-      await this.underWay(shrink(this.parts, sizeBytes));
-      return { beforeBytes, sizeBytes };
-    } finally {
-      this.cutAtBytes = Number.POSITIVE_INFINITY;
-    }
+    await this.underWay(shrink(this.parts, sizeBytes));
+    this.cutAtBytes = Number.POSITIVE_INFINITY;
+    return { beforeBytes, sizeBytes };
   }
 
   /** Reads and verifies all of the volume's objects, at the set rate. */

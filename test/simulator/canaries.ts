@@ -177,6 +177,27 @@ export const plantedBugs: readonly PlantedBug[] = [
     'this.free.push(file);\n    this.wake();',
     'this.free.push(file);',
   ),
+  planted(
+    'a volume is made smaller, and what is past its end is left in the map',
+    200,
+    'volume/resize.ts',
+    'await writer.zero(entryKind.hole, sizeBytes, beforeBytes - sizeBytes);',
+    '',
+  ),
+  planted(
+    'the manifest has the smaller size before the store has what cuts it off',
+    500,
+    'volume/resize.ts',
+    'await uploader.whenCommitted(last);\n  await checkpointer.checkpoint();',
+    'if (last > 0) return ownership.update((manifest) => ({ ...manifest, sizeBytes }));',
+  ),
+  planted(
+    'a larger size is answered before the store has it',
+    200,
+    'volume/resize.ts',
+    'await ownership.update((manifest) => grown(manifest, sizeBytes));',
+    'void ownership.update((manifest) => grown(manifest, sizeBytes)).catch(() => undefined);',
+  ),
   // Of the server: only worlds whose clients are on the network can show these.
   planted(
     'a write is answered before it is done',

@@ -92,8 +92,15 @@ export class Drama {
       if (session.isOver) return this.restart(host, session);
       if (chance(random, 0.3)) break;
     }
+    const isResized = profile.firstBlockCount !== undefined;
+    if (isResized && chance(random, 0.4)) {
+      // An operator cuts it off: nobody uses it, and after it it is given up.
+      await session.shrink();
+      if (this.isHealed || !life.isAlive) return;
+    }
     if (chance(random, 0.8)) await session.close();
     else await session.volume.abandon();
+    if (isResized && chance(random, 0.3)) await world.grow(host, life);
     this.leave(host, session);
   }
 

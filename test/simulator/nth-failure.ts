@@ -20,6 +20,9 @@ const requests: readonly Request[] = [
   { kind: 'write', first: 0, count: 3 },
   { kind: 'upload' },
   { kind: 'write', first: 1, count: 2 },
+  { kind: 'shrink', blocks: 1 },
+  { kind: 'grow', blocks: 3 },
+  { kind: 'write', first: 2, count: 1 },
 ];
 
 export type FailingPart = 'disk' | 'store before' | 'store after';

@@ -9,6 +9,7 @@ import type { Patience } from './store.ts';
 
 /** Everything that a seed decides before its world begins. */
 export interface Profile {
+  /** The most blocks that the volume has. */
   readonly blockCount: number;
   readonly hostCount: number;
   readonly durability: Durability;
@@ -24,6 +25,8 @@ export interface Profile {
   readonly calmEvents: number;
   /** How likely each misfortune is, beside the others. */
   readonly chaos: Readonly<Record<Misfortune, number>>;
+  /** Blocks of the volume when it is made, where its size changes. */
+  readonly firstBlockCount: number | undefined;
 }
 
 export type Misfortune =
@@ -42,8 +45,9 @@ export function makeProfile(engine: Engine, random: Random): Profile {
   const sometimes = (share: number, weight: number): number => (chance(random, share) ? weight : 0);
   const { segmentBlocks } = engine.geometry;
   const hostCount = 1 + pick(random, 3);
+  const blockCount = choose(random, [4, 8, 16, 24, 40]) * Math.min(8, Math.ceil(segmentBlocks / 8));
   return {
-    blockCount: choose(random, [4, 8, 16, 24, 40]) * Math.min(8, Math.ceil(segmentBlocks / 8)),
+    blockCount,
     hostCount,
     durability: choose(random, ['local', 'local', 'store']),
     codec: choose(random, ['none', 'none', 'none', 'lz4', 'zstd']),
@@ -84,6 +88,8 @@ export function withNetwork(profile: Profile, random: Random): Profile {
         unsentReplyBytesPerConnection: choose(random, [1, longestBytes]),
       },
     },
+    // The last of all, so that worlds whose volume keeps its size are as they were.
+    firstBlockCount: chance(random, 0.4) ? 1 + pick(random, blockCount) : undefined,
   };
 }
 

@@ -6,6 +6,7 @@ import { type Clients, RefusedRequest } from './clients.ts';
 import type { History, Moments, Version } from './history.ts';
 import type { Life } from './process.ts';
 import { chance, pick } from './random.ts';
+import type { Sizes } from './sizes.ts';
 import type { Trace } from './trace.ts';
 import { blockBytes, type Contents } from './contents.ts';
 
@@ -20,6 +21,10 @@ export interface Surroundings {
   readonly isWriteThrough: boolean;
   /** Whether this error may be, as things are. */
   isExcused(error: StorageError, session: Session): boolean;
+  /** How large the volume may be; nothing, for one that another host has. */
+  sizes(session: Session): Sizes | undefined;
+  /** What the store says of its size, as long as this session's writer has it. */
+  storedBytes(session: Session): number | undefined;
   fail(error: unknown): void;
   counted(): void;
 }
@@ -58,6 +63,7 @@ export class Session {
   /** What the clients ask. */
   private readonly device: BlockDevice;
   private readonly busy: Uint8Array;
+  private isGrowing = false;
 
   constructor(
     volume: Volume,
@@ -78,11 +84,25 @@ export class Session {
     this.busy = new Uint8Array(history.blockCount);
   }
 
-  /** All blocks, as they come back; `undefined` when that cannot be had. */
+  /** Blocks that the volume has now; nobody may rely on more than the store says. */
+  private get blockCount(): number {
+    const { sizeBytes } = this.volume;
+    const storedBytes = this.around.storedBytes(this);
+    if (storedBytes !== undefined && sizeBytes > storedBytes) {
+      this.around.fail(new Error('the volume is larger than the store says'));
+    }
+    return sizeBytes / blockBytes;
+  }
+
+  /**
+   * All blocks, as they come back; those that the volume does not have are zeroes, as they must be
+   * when it gets them. `undefined` when that cannot be had.
+   */
   async readAll(): Promise<Uint8Array[] | undefined> {
     const whole = new Uint8Array(this.history.blockCount * blockBytes);
+    const present = whole.subarray(0, this.volume.sizeBytes);
     for (let tries = 0; tries < 20 && this.life.isAlive; tries += 1) {
-      if (await this.attempt('readAll', 0, () => this.device.read(0, whole))) {
+      if (await this.attempt('readAll', 0, () => this.device.read(0, present))) {
         return Array.from({ length: this.history.blockCount }, (_, block) =>
           whole.slice(block * blockBytes, (block + 1) * blockBytes),
         );
@@ -116,6 +136,7 @@ export class Session {
 
   private request(): Promise<void> {
     const kind = this.around.random.fraction();
+    if (this.mayGrow && kind > 0.98) return this.grow();
     if (kind < 0.4) return this.write();
     if (kind < 0.48) return this.writePart();
     if (kind < 0.52) return this.writeParts();
@@ -157,7 +178,7 @@ export class Session {
 
   private range(longest = longestRange): Range {
     const { random } = this.around;
-    const { blockCount } = this.history;
+    const { blockCount } = this;
     const first = pick(random, blockCount);
     const wanted = chance(random, 0.6) ? 1 : 1 + pick(random, longest);
     return { first, count: Math.min(wanted, blockCount - first) };
@@ -284,6 +305,65 @@ export class Session {
       () => zeroes,
       (fua) => this.device.trim(offset, range.count * blockBytes + before, { fua }),
     );
+  }
+
+  private get mayGrow(): boolean {
+    const { volume, around, isGrowing } = this;
+    return !isGrowing && volume.sizeBytes < (around.sizes(this)?.maximum ?? 0) * blockBytes;
+  }
+
+  /** Makes the volume larger, while other clients use it. */
+  async grow(wanted?: number): Promise<void> {
+    const sizes = this.around.sizes(this);
+    if (sizes === undefined) return;
+    const { largest, maximum } = sizes;
+    const blocks = wanted ?? largest + pick(this.around.random, maximum - largest + 1);
+    const answered = sizes.ask(blocks);
+    this.isGrowing = true;
+    const sizeBytes = blocks * blockBytes;
+    if (await this.attempt('grow', blocks, () => this.volume.grow(sizeBytes))) {
+      if (this.around.sizes(this) === sizes) answered();
+      if ((this.around.storedBytes(this) ?? sizeBytes) !== sizeBytes) {
+        this.around.fail(new Error('a size was answered that the store does not have'));
+      }
+    }
+    this.isGrowing = false;
+  }
+
+  /** Cuts the volume off, while nobody else uses it; what was cut off is zero when it comes again. */
+  async shrink(wanted?: number): Promise<void> {
+    const sizes = this.around.sizes(this);
+    const { blockCount } = this;
+    const first = wanted ?? 1 + pick(this.around.random, blockCount);
+    const range = { first, count: blockCount - first };
+    if (sizes === undefined || range.count <= 0 || !this.take(range)) return;
+    const { moments } = this.around;
+    const asked = moments.next();
+    const zeroes = new Uint8Array(blockBytes);
+    const versions = Array.from({ length: range.count }, (_, at) =>
+      this.history.ask(first + at, zeroes, asked),
+    );
+    const answered = sizes.ask(first);
+    if (await this.attempt('shrink', first, () => this.volume.shrink(first * blockBytes))) {
+      if (this.around.sizes(this) === sizes) answered();
+      const moment = moments.next();
+      for (const version of versions) version.answered = moment;
+      this.promiseInStore(asked, versions);
+    } else {
+      // Nobody knows what it is now, until it is attached again.
+      this.isOver = true;
+    }
+    this.release(range);
+  }
+
+  /** All of that is in the store. */
+  private promiseInStore(moment: number, pinned: readonly Version[]): void {
+    try {
+      this.history.promiseInStore(moment);
+      for (const version of pinned) version.pin = 0;
+    } catch (error) {
+      this.around.fail(error);
+    }
   }
 
   private isSettled({ first, count }: Range): boolean {

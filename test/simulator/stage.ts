@@ -11,6 +11,8 @@ import { type Host, World } from './world.ts';
 export type Request =
   | { readonly kind: 'write' | 'zero' | 'trim'; readonly first: number; readonly count: number }
   | { readonly kind: 'flush' }
+  /** The volume has that many blocks from now on. */
+  | { readonly kind: 'grow' | 'shrink'; readonly blocks: number }
   /** Time in which everything is uploaded, and a checkpoint made. */
   | { readonly kind: 'upload' }
   /** The volume is given up and attached again. */
@@ -43,6 +45,7 @@ function quietProfile(engine: Engine, durability: Durability): Profile {
       rot: 0,
       'network-weather': 0,
     },
+    firstBlockCount: undefined,
     settings: {
       ...engine.defaultVolumeSettings,
       cacheBytes: 2 * blockBytes,
@@ -113,6 +116,12 @@ export class Stage {
         break;
       case 'flush':
         await session.flush();
+        break;
+      case 'grow':
+        await session.grow(request.blocks);
+        break;
+      case 'shrink':
+        await session.shrink(request.blocks);
         break;
       case 'upload':
         await this.wait(settledMs);

@@ -30,6 +30,7 @@ export class SimulatedStore {
   private writerId: string | undefined;
   /** Of the volume, as the manifest has it. */
   epoch = 0;
+  sizeBytes = 0;
   private readonly engine: Engine;
   private readonly scheduler: Scheduler;
   private readonly random: Random;
@@ -111,11 +112,13 @@ export class SimulatedStore {
   }
 
   private noteWriter(manifest: Uint8Array): void {
-    const { writer, epoch } = JSON.parse(Buffer.from(manifest).toString()) as {
+    const { writer, epoch, sizeBytes } = JSON.parse(Buffer.from(manifest).toString()) as {
       writer: { readonly id: string } | null;
       epoch: number;
+      sizeBytes: number;
     };
     this.epoch = epoch;
+    this.sizeBytes = sizeBytes;
     const before = this.writerId;
     this.writerId = writer?.id;
     if (before !== undefined && writer !== null && before !== writer.id) this.onTaken(writer.id);

@@ -15,6 +15,7 @@ import type { Profile } from './profile.ts';
 import { chance, pick } from './random.ts';
 import { Scheduler } from './scheduler.ts';
 import { Session } from './session.ts';
+import { Sizes } from './sizes.ts';
 import { SimulatedStore } from './store.ts';
 import { Trace } from './trace.ts';
 import type { NetworkFaults } from './wire.ts';
@@ -53,6 +54,8 @@ export class World {
   readonly counters: Counters = { crashes: 0, servingCrashes: 0, operations: 0, attached: 0 };
   /** What the volume is: as the last host that attached it found it, and went on with it. */
   history: History;
+  /** How large that may be. */
+  readonly sizes: Sizes;
   private historyEpoch = 0;
   private readonly contents: Contents;
   readonly networkRandom: Random;
@@ -66,6 +69,7 @@ export class World {
     this.store = new SimulatedStore(engine, this.scheduler, seededRandom(seed + 1), this.trace);
     this.contents = new Contents(this.random);
     this.history = History.empty(profile.blockCount);
+    this.sizes = new Sizes(profile.blockCount, profile.firstBlockCount ?? profile.blockCount);
     this.store.onTaken = (writerId) => this.taken(writerId);
     for (let at = 0; at < profile.hostCount; at += 1) this.addHost();
   }
@@ -98,10 +102,11 @@ export class World {
   }
 
   async createVolume(): Promise<void> {
-    const { blockCount, durability, codec } = this.profile;
+    const { durability, codec } = this.profile;
+    const sizeBytes = this.sizes.largest * blockBytes;
     await this.engine.createVolume(
       this.store.truth,
-      { name: volumeName, sizeBytes: blockCount * blockBytes, durability, codec },
+      { name: volumeName, sizeBytes, durability, codec },
       { clock: this.scheduler, random: this.random },
     );
   }
@@ -143,6 +148,10 @@ export class World {
         disk: host.disk.id,
         isWriteThrough: profile.settings.writesAnswered === 'disk',
         isExcused: (error) => this.isExcused(error, host, life),
+        // Who was followed changes nothing any more, whatever is asked of it.
+        sizes: (session) => (session.history === this.history ? this.sizes : undefined),
+        storedBytes: (session) =>
+          session.epoch === this.store.epoch ? this.store.sizeBytes : undefined,
         fail: (error) => this.scheduler.fail(error),
         counted: () => {
           this.counters.operations += 1;
@@ -172,6 +181,37 @@ export class World {
     });
   }
 
+  /** An operator makes the volume larger while nobody has it. */
+  async grow(host: Host, life: Life): Promise<void> {
+    const { engine, profile, random, trace, sizes } = this;
+    const blocks = sizes.largest + pick(random, sizes.maximum - sizes.largest + 1);
+    const asking = sizes.askOutside(blocks);
+    trace.add('growDetached', 'asked', blocks);
+    try {
+      await engine.growDetached(
+        {
+          store: this.store.for(life, profile.patience),
+          clock: life.clock,
+          random,
+          log: silentLog,
+          settings: profile.settings,
+          name: volumeName,
+          writerId: host.writerId,
+        },
+        blocks * blockBytes,
+      );
+      asking.answered();
+      trace.add('growDetached', 'answered', blocks);
+    } catch (thrown) {
+      const error = toStorageError(thrown);
+      trace.add('growDetached', error.message, blocks);
+      // Somebody has it, or has changed it meanwhile.
+      const isLate = ['held', 'conflict', 'usage'].includes(error.code);
+      if (!isLate && !this.isExcused(error, host, life)) this.scheduler.fail(thrown);
+    }
+    asking.over();
+  }
+
   /** Threads are a matter of who packs first: here any of two. */
   private workers(life: Life, host: Host): EngineWorkers {
     const disk = host.disk.for(life);
@@ -199,6 +239,7 @@ export class World {
       return true;
     }
     this.historyEpoch = session.epoch;
+    this.sizes.found(session.volume.sizeBytes / blockBytes);
     this.history = this.history.resume(found, this.moments.next());
     session.history = this.history;
     session.isAdopted = true;
