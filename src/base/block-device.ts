@@ -48,6 +48,8 @@ export interface Changes {
 export interface BlockDevice {
   /** May grow while the device is open, never shrinks. */
   readonly sizeBytes: number;
+  /** Finds out, where that takes asking, whether the device has grown; `sizeBytes` says so then. */
+  askSize?(): Promise<void>;
   readonly readOnly: boolean;
   /** The length and alignment at which the device works best. */
   readonly preferredBlockBytes: number;

@@ -1,3 +1,4 @@
+import { type Clock, sleep } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { formatSize } from '../base/quantity.ts';
 import {
@@ -18,6 +19,8 @@ import type { Invocation } from './verb.ts';
 
 /** Copies of what is answered and not flushed yet. */
 const unflushedBytes = 64 * 2 ** 20;
+/** A client that connects waits for no longer to be told how large the export is now. */
+const askSizeMs = 2_000;
 
 /** Serves one export of another server until a signal; resolves with the exit status. */
 export async function proxy(invocation: Invocation): Promise<number> {
@@ -44,7 +47,7 @@ export async function proxy(invocation: Invocation): Promise<number> {
       { cause: error },
     );
   });
-  const server = drivers.createServer(catalogOf(exportName, device), settings, log);
+  const server = drivers.createServer(catalogOf(exportName, device, drivers.clock), settings, log);
   try {
     const address = await server.listen(at);
     const uri = exportUri(address, exportName);
@@ -89,13 +92,17 @@ function placesOf(invocation: Invocation): {
 }
 
 /** One device under its name, and for clients that give none. */
-function catalogOf(name: string, device: RemoteDevice): ExportCatalog {
+function catalogOf(name: string, device: RemoteDevice, clock: Clock): ExportCatalog {
   return {
     list: async () => [{ name }],
     open: async (asked) => {
       if (asked !== '' && asked !== name) {
         throw new StorageError('not-found', `There is no volume ${asked} here, only ${name}.`);
       }
+      // Who connects is told what the server would tell it, unless that is away.
+      const patience = new AbortController();
+      const tooLong = sleep(clock, askSizeMs, patience.signal);
+      await Promise.race([device.askSize(), tooLong]).finally(() => patience.abort());
       return { name, device, close: async () => undefined };
     },
   };

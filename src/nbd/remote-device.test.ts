@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { HeldDevice, MemoryDevice } from '../../test/support/memory-device.ts';
 import { memoryCatalog } from '../../test/support/memory-catalog.ts';
+import { NbdClient } from '../../test/support/nbd-client.ts';
 import type { BlockDevice, Done } from '../base/block-device.ts';
-import { systemClock } from '../base/clock.ts';
+import { sleep, systemClock } from '../base/clock.ts';
 import { silentLog } from '../base/log.ts';
 import { seededRandom } from '../base/random.ts';
 import { RemoteDevice } from './remote-device.ts';
@@ -202,4 +203,61 @@ it('fails what waits when it is closed', async () => {
   const waiting = there.read(0, new Uint8Array(512));
   there.close();
   await expect(waiting).rejects.toMatchObject({ code: 'shutting-down' });
+});
+
+it('sees that the export has grown when it asks, and by itself when the server comes back', async () => {
+  const device = new MemoryDevice(sizeBytes);
+  await serve(device);
+  const there = await open();
+  device.grow(2 * sizeBytes);
+  expect(there.sizeBytes).toBe(sizeBytes);
+  await Promise.all([there.askSize(), there.askSize()]);
+  expect(there.sizeBytes).toBe(2 * sizeBytes);
+  await there.write(2 * sizeBytes - 4096, fill(4096, 5), plain);
+  expect(device.raw()[2 * sizeBytes - 1]).toBe(5);
+  device.grow(3 * sizeBytes);
+  await crash();
+  const asked = there.askSize();
+  await serve(device);
+  await asked;
+  expect(there.sizeBytes).toBe(3 * sizeBytes);
+});
+
+it('waits for no export that has become smaller under its clients', async () => {
+  await serve(new MemoryDevice(2 * sizeBytes));
+  const there = await open();
+  await crash();
+  await serve(new MemoryDevice(sizeBytes));
+  const waiting = there.flush();
+  const isAnswered = await Promise.race([waiting.then(() => true), sleep(systemClock, 300)]);
+  expect(isAnswered).toBeUndefined();
+  expect(there.sizeBytes).toBe(2 * sizeBytes);
+  there.close();
+  await expect(waiting).rejects.toMatchObject({ code: 'shutting-down' });
+});
+
+it('passes requests on that lie in what has been added, and refuses those past the end', async () => {
+  const device = new MemoryDevice(sizeBytes);
+  await serve(device);
+  const there = await open();
+  const proxyPath = join(directory, 'proxy.sock');
+  const proxy = createNbdServer({
+    catalog: memoryCatalog({ disk: there }),
+    clock: systemClock,
+    log: silentLog,
+  });
+  await proxy.listen({ path: proxyPath });
+  const client = await NbdClient.connect(proxyPath, 'disk');
+  device.grow(2 * sizeBytes);
+  // Others are under way while the server is asked, and none is refused or lost.
+  const requests = Array.from({ length: 8 }, (_, at) =>
+    client.write(at % 2 === 0 ? 2 * sizeBytes - 4096 : 0, fill(4096, at)),
+  );
+  await Promise.all(requests);
+  expect(device.raw()[2 * sizeBytes - 1]).toBe(6);
+  await expect(client.write(2 * sizeBytes, fill(4096, 1))).rejects.toMatchObject({ number: 28 });
+  await expect(client.read(2 * sizeBytes, 4096)).rejects.toMatchObject({ number: 22 });
+  await client.flush();
+  client.destroy();
+  await proxy.close();
 });

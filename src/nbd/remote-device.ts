@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { BlockDevice, Done, Extent, WriteOptions, ZeroOptions } from '../base/block-device.ts';
-import type { Clock } from '../base/clock.ts';
+import { type Clock, sleep } from '../base/clock.ts';
 import { type ErrorCode, StorageError, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ExportInfo } from './client-wire.ts';
@@ -31,6 +31,8 @@ interface Request {
 }
 
 const retryMinimumMs = 50;
+/** In this time a connection whose server is gone is noticed to be. */
+const noticeMs = 200;
 const retryMaximumMs = 1_000;
 /** TRIM, WRITE_ZEROES and CACHE say any 32-bit length; a round one stays aligned. */
 const effectBytesMaximum = 2 ** 30;
@@ -62,6 +64,9 @@ export class RemoteDevice implements BlockDevice {
   private flushing = false;
   private closed = false;
   private cancelRetry: (() => void) | undefined;
+  private asking: Promise<void> | undefined;
+  /** Resolves when the server is back, or nobody waits for it any more. */
+  private connecting = Promise.withResolvers<void>();
 
   private constructor(options: RemoteDeviceOptions) {
     this.options = options;
@@ -77,6 +82,52 @@ export class RemoteDevice implements BlockDevice {
 
   get sizeBytes(): number {
     return this.info.sizeBytes;
+  }
+
+  /**
+   * Asks the server again how large its export is, on a connection of its own: on an open one the
+   * protocol says nothing of it. While the server is away this waits, as every request does.
+   */
+  askSize(): Promise<void> {
+    this.asking ??= this.askNow().finally(() => {
+      this.asking = undefined;
+    });
+    return this.asking;
+  }
+
+  private async askNow(): Promise<void> {
+    const { clock, log } = this.options;
+    for (;;) {
+      if (this.closed) return;
+      const { link } = this;
+      // Whoever comes back says how large it is.
+      if (link === undefined) return this.connecting.promise;
+      try {
+        return await this.lookAtSize();
+      } catch (error) {
+        log.debug('the size is not known anew', { reason: toStorageError(error).message });
+        await sleep(clock, noticeMs);
+        // It is there and does not say: what is known stays.
+        if (this.link === link) return;
+      }
+    }
+  }
+
+  private async lookAtSize(): Promise<void> {
+    const { connect, exportName, clock, log } = this.options;
+    const link = new RemoteLink({
+      socket: await connect(),
+      exportName,
+      clock,
+      dataOf: () => undefined,
+      onReply: () => undefined,
+      onEnd: () => undefined,
+    });
+    const { sizeBytes } = await link.ready;
+    link.close();
+    if (sizeBytes <= this.info.sizeBytes) return;
+    this.info = { ...this.info, sizeBytes };
+    log.info('the export has grown', { export: exportName, sizeBytes });
   }
 
   get readOnly(): boolean {
@@ -129,6 +180,7 @@ export class RemoteDevice implements BlockDevice {
   close(): void {
     this.closed = true;
     this.cancelRetry?.();
+    this.connecting.resolve();
     this.link?.close();
     const reason = new StorageError('shutting-down', 'The connection to the server was given up.');
     for (const { reject } of this.requests.values()) reject(reason);
@@ -220,6 +272,7 @@ export class RemoteDevice implements BlockDevice {
     }
     this.info = info;
     this.link = link;
+    this.connecting.resolve();
     const waited = this.requests.size;
     for (const [cookie, request] of this.requests) send(link, cookie, request);
     if (replayed + waited > 0) {
@@ -271,6 +324,7 @@ export class RemoteDevice implements BlockDevice {
   private lost(link: RemoteLink, reason: StorageError): void {
     if (this.closed || this.link !== link) return;
     this.link = undefined;
+    this.connecting = Promise.withResolvers();
     this.options.log.warn('the server is away; requests wait', {
       reason: reason.message,
       export: this.options.exportName,

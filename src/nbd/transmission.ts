@@ -11,7 +11,7 @@ import type { LentBytes } from '../base/lent-bytes.ts';
 import { ReplyEncoder, replyTo } from './reply-encoder.ts';
 import { type BatchPool, type ByteSink, ReplyWriter } from './reply-writer.ts';
 import { RequestParser } from './request-parser.ts';
-import { type Refusal, type RequestRules, validateRequest } from './validate.ts';
+import { isPastEnd, type Refusal, type RequestRules, validateRequest } from './validate.ts';
 import { command, commandFlag, type Dialect, type Request } from './wire.ts';
 
 /** The part of a socket that a session uses. */
@@ -82,6 +82,8 @@ export class Transmission {
   private readonly statusCommand: BlockStatusCommand;
   /** Why the request whose payload is being skipped is refused. */
   private refusal: Refusal | undefined;
+  /** How far the device is with saying whether it has grown, for a request past its end. */
+  private sizeQuestion: 'none' | 'asked' | 'answered' = 'none';
   /** Held for a payload that is still arriving. */
   private gatheredBytes = 0;
   /** What the parser is reading. */
@@ -223,6 +225,8 @@ export class Transmission {
       return true;
     }
     this.refusal = validateRequest(request, this.rules);
+    if (this.refusal !== undefined && this.awaitsSize(this.refusal)) return false;
+    this.sizeQuestion = 'none';
     if (this.refusal !== undefined) {
       if (this.parser.skip()) this.refuse(request);
       return true;
@@ -232,6 +236,22 @@ export class Transmission {
     if (this.parser.accept()) this.dispatch(request);
     else this.gatheredBytes = bytes;
     return true;
+  }
+
+  /**
+   * A device that has to ask how large it is may have grown: a kernel that was told so sends what was
+   * past the end when it connected. It is asked once for such a request, and the others wait.
+   */
+  private awaitsSize(refusal: Refusal): boolean {
+    if (this.device.askSize === undefined || !isPastEnd(refusal)) return false;
+    if (this.sizeQuestion === 'none') {
+      this.sizeQuestion = 'asked';
+      void this.device.askSize().finally(() => {
+        this.sizeQuestion = 'answered';
+        this.retry();
+      });
+    }
+    return this.sizeQuestion === 'asked';
   }
 
   private releaseGathered(): void {

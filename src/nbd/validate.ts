@@ -77,6 +77,11 @@ export function validateStatusRange(
   return offset + lengthBytes > device.sizeBytes ? refusals.readPastEnd : undefined;
 }
 
+/** Whether it is refused for nothing but the end of the device, which may have moved. */
+export function isPastEnd(refusal: Refusal): boolean {
+  return refusal === refusals.readPastEnd || refusal === refusals.writePastEnd;
+}
+
 function pastEnd(request: Request, rules: RequestRules): boolean {
   return request.offset + request.lengthBytes > rules.device.sizeBytes;
 }

@@ -68,6 +68,8 @@ export function makeProfile(engine: Engine, random: Random): Profile {
       'network-weather': 0,
     },
     network: undefined,
+    // The last of all, so that worlds whose volume keeps its size are as they were.
+    firstBlockCount: chance(random, 0.4) ? 1 + pick(random, blockCount) : undefined,
   };
 }
 
@@ -88,8 +90,6 @@ export function withNetwork(profile: Profile, random: Random): Profile {
         unsentReplyBytesPerConnection: choose(random, [1, longestBytes]),
       },
     },
-    // The last of all, so that worlds whose volume keeps its size are as they were.
-    firstBlockCount: chance(random, 0.4) ? 1 + pick(random, blockCount) : undefined,
   };
 }
 
