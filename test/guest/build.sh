@@ -50,7 +50,7 @@ depmod -b "$root" "$version"
 cp /bin/busybox "$root/bin/busybox"
 for applet in $(/bin/busybox --list | grep -vx busybox); do ln -s busybox "$root/bin/$applet"; done
 programs="bash nbd-client mdadm mke2fs e2fsck mkfs.xfs xfs_repair kmod modprobe ip blkid blockdev mount umount losetup
-  dd cmp cp touch ln stat sync sha256sum truncate date"
+  dd cmp cp touch ln stat sync sha256sum truncate date resize2fs xfs_growfs perl"
 for program in $programs; do
   path=$(readlink -f "$(command -v "$program")")
   rm -f "$root/bin/$program"
@@ -62,6 +62,10 @@ done | sort -u | while read -r library; do
 done
 cp -L /lib/x86_64-linux-gnu/libgcc_s.so.1 "$root/lib/x86_64-linux-gnu/"
 cp /etc/mke2fs.conf "$root/etc/"
+# Programs of the project run in the guest as they are.
+cp "$(dirname "$0")/../../bin/nbd-resize.pl" "$root/bin/"
+mkdir "$root/etc/perl"
+cp /usr/lib/x86_64-linux-gnu/perl-base/{strict,warnings}.pm "$root/etc/perl/"
 echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
 echo 'root:x:0:' >"$root/etc/group"
 ln -s /proc/self/mounts "$root/etc/mtab"

@@ -25,6 +25,7 @@ export function missingGuest(): string | undefined {
     mdadm: 'mdadm',
     mke2fs: 'e2fsprogs',
     'mkfs.xfs': 'xfsprogs',
+    perl: 'perl-base',
   });
 }
 
