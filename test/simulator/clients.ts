@@ -70,7 +70,6 @@ const longestAwayMs = 20;
  * break and are made again, as those of a kernel or of QEMU that wait for their server.
  */
 export class Clients implements BlockDevice {
-  readonly sizeBytes: number;
   readonly readOnly = false;
   readonly preferredBlockBytes = 4096;
   private readonly volume: Volume;
@@ -91,7 +90,6 @@ export class Clients implements BlockDevice {
     this.life = life;
     this.around = around;
     this.random = around.random;
-    this.sizeBytes = volume.sizeBytes;
     this.limits = engine.nbdLimits(shape.limits);
     this.budget = new engine.ByteBudget(life.clock, this.limits.inFlightBytesTotal);
     this.pool = new engine.BatchPool();
@@ -100,6 +98,10 @@ export class Clients implements BlockDevice {
       requests: new Map(),
     }));
     for (const line of this.lines) this.connect(line);
+  }
+
+  get sizeBytes(): number {
+    return this.volume.sizeBytes;
   }
 
   read(offset: number, into: Uint8Array): Promise<void> {
@@ -228,7 +230,9 @@ export class Clients implements BlockDevice {
     };
     const { volume } = this;
     const device: BlockDevice = {
-      sizeBytes: volume.sizeBytes,
+      get sizeBytes() {
+        return volume.sizeBytes;
+      },
       readOnly: volume.readOnly,
       preferredBlockBytes: volume.preferredBlockBytes,
       read: (offset, into) => counted(volume.read(offset, into)),
