@@ -1,5 +1,6 @@
 import type { Changes } from '../base/block-device.ts';
 import type { ObjectStore } from '../base/object-store.ts';
+import type { Manifest } from '../format/manifest.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import { VersionChanges } from './map-difference.ts';
@@ -40,16 +41,25 @@ export class LiveChanges {
   }
 
   async moments(): Promise<string[]> {
-    const { store, ownership } = this.context;
-    const { manifest } = await loadManifest(store, ownership.manifest.id);
-    return completedNames(manifest.snapshots);
+    return completedNames((await this.manifest()).snapshots);
   }
 
   async since(moment: string): Promise<Changes | undefined> {
-    const { store, ownership, pages } = this.context;
-    const { manifest } = await loadManifest(store, ownership.manifest.id);
+    const { store, pages } = this.context;
+    const manifest = await this.manifest();
     if (!completedNames(manifest.snapshots).includes(moment)) return undefined;
     const before = await snapshotVersion(store, manifest, moment, pages);
     return new VersionChanges(before, this.present);
+  }
+
+  /**
+   * Where another host has gone on, the segments that it wrote have the numbers of those that were only
+   * here: its snapshots cannot be compared with this map.
+   */
+  private async manifest(): Promise<Manifest> {
+    const { store, ownership } = this.context;
+    const { manifest } = await loadManifest(store, ownership.manifest.id);
+    if (manifest.epoch !== ownership.epoch) await ownership.confirm();
+    return manifest;
   }
 }

@@ -307,6 +307,23 @@ function countGets(store: ObjectStore): { gets(): number; stop(): void } {
   };
 }
 
+test('a writer that was followed compares nothing with what the next one has made', async () => {
+  const store = createMemoryStore();
+  const [slow, next] = [new VolumeHost(store), new VolumeHost(store)];
+  await slow.create({ name: 'drive', sizeBytes: 2 ** 20 });
+  const lost = await slow.open('drive');
+  await lost.write(0, new Uint8Array(blockBytes).fill(1), { fua: true });
+  const volume = await next.open('drive', { takeOver: 'now' });
+  // The same segment number, the same index, other bytes.
+  await volume.write(0, new Uint8Array(blockBytes).fill(2), plain);
+  await snapshotNow(volume, 'one');
+  await expect(lost.changesSince('one')).rejects.toMatchObject({ code: 'lost-ownership' });
+  await expect(lost.moments()).rejects.toMatchObject({ code: 'lost-ownership' });
+  expect(lost.ended).toBe(true);
+  await lost.abandon();
+  await volume.close();
+});
+
 test('a snapshot is read while another host has the volume and goes on', async () => {
   const store = createMemoryStore();
   const [writer, late] = [new VolumeHost(store), new VolumeHost(store)];
