@@ -106,9 +106,22 @@ test('volumes share blocks in one memory, and none sees another’s', () => {
   expect([one?.has(7, 5), other?.has(7, 5)]).toEqual([false, true]);
 });
 
+test('memory is given back when nobody reads any more', () => {
+  const shared = new SharedBlocks(2 ** 24);
+  const parts = ['a', 'b'].map((volume) => shared.open(volume));
+  for (const part of parts) part.insert(0, 1, 1, new Uint8Array(4096), 0);
+  expect(shared.memoryBytes).toBeGreaterThan(0);
+  parts[0]?.close();
+  expect(shared.memoryBytes).toBeGreaterThan(0);
+  parts[1]?.close();
+  expect(shared.memoryBytes).toBe(0);
+  expect(shared.open('a').has(1, 1)).toBe(false);
+});
+
 test('after very many volumes another memory begins, and no block is taken for another', () => {
   const shared = new SharedBlocks(64 * 4096);
   const into = new Uint8Array(4096);
+  // It stays open: else all would begin anew with each.
   const first = shared.open('volume 0');
   first.insert(0, 1, 1, new Uint8Array(4096).fill(1), 0);
   for (let at = 1; at < 3000; at += 1) {

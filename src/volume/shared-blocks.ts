@@ -5,15 +5,21 @@ const segmentNumbers = 2 ** 32;
 /** So many volumes have numbers of their own: with (segment, index) they stay below 2^53. */
 const volumesMaximum = 2 ** 10;
 
+interface Shared {
+  readonly cache: BlockCache;
+  /** How many read each volume, by its number. */
+  readonly readers: Map<number, number>;
+}
+
 /** Blocks in RAM of all older versions that are read, within one bound. */
 export class SharedBlocks {
   private readonly cacheBytes: number;
   private readonly numbers = new Map<string, number>();
-  private shared: { readonly cache: BlockCache; readonly readers: Map<number, number> };
+  private shared: Shared;
 
   constructor(cacheBytes: number) {
     this.cacheBytes = cacheBytes;
-    this.shared = this.begin();
+    this.shared = this.empty();
   }
 
   get memoryBytes(): number {
@@ -27,25 +33,30 @@ export class SharedBlocks {
   open(volume: string): SharedBlocksPart {
     // A number stays that of its volume for good: a block that is left over is never another's. When
     // all are used up, another cache begins, and those who read go on with the one that they have.
-    if (!this.numbers.has(volume) && this.numbers.size === volumesMaximum) {
-      this.numbers.clear();
-      this.shared = this.begin();
-    }
+    if (!this.numbers.has(volume) && this.numbers.size === volumesMaximum) this.begin();
     const number = this.numbers.get(volume) ?? this.numbers.size;
     this.numbers.set(volume, number);
-    const { cache, readers } = this.shared;
-    const count = (by: number): void => {
-      readers.set(number, (readers.get(number) ?? 0) + by);
-    };
-    count(1);
-    return new SharedBlocksPart(cache, number * segmentNumbers, () => count(-1));
+    const { shared } = this;
+    const { cache, readers } = shared;
+    readers.set(number, (readers.get(number) ?? 0) + 1);
+    return new SharedBlocksPart(cache, number * segmentNumbers, () => {
+      const left = (readers.get(number) ?? 0) - 1;
+      if (left > 0) readers.set(number, left);
+      else readers.delete(number);
+      // When nobody reads anything any more, the memory is given back.
+      if (readers.size === 0 && this.shared === shared) this.begin();
+    });
   }
 
-  private begin(): SharedBlocks['shared'] {
-    /** How many read each volume, by its number. */
+  private begin(): void {
+    this.numbers.clear();
+    this.shared = this.empty();
+  }
+
+  private empty(): Shared {
     const readers = new Map<number, number>();
     const isRead = (_block: number, segment: number): boolean =>
-      (readers.get(Math.floor(segment / segmentNumbers)) ?? 0) > 0;
+      readers.has(Math.floor(segment / segmentNumbers));
     return { cache: new BlockCache(this.cacheBytes, isRead), readers };
   }
 }

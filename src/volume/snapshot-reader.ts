@@ -81,7 +81,8 @@ export class SnapshotReader {
       memory: { find: () => undefined },
       cache: blocks,
       frames: access.frames,
-      readaheadBytes: Math.min(settings.readaheadBytes, Math.floor(memory.maximumBytes / 4)),
+      // A client that copies reads at several places at once: what is read ahead must not push itself out.
+      readaheadBytes: Math.min(settings.readaheadBytes, Math.floor(memory.maximumBytes / 8)),
       readPage: (pageIndex) => memory.pages.load(table, pageIndex),
     });
     const tookMs = clock.monotonicMs() - startedMs;

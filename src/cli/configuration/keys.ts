@@ -122,7 +122,7 @@ export const keys = {
   'cache.snapshots': required<number>(
     'daemon',
     size({ minimum: 16 * mebibyte, maximum: tebibyte }),
-    64 * mebibyte,
+    128 * mebibyte,
     'Memory for reading snapshots, for all of them together',
   ),
   'journal.size': required<number>(
