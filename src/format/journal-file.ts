@@ -2,6 +2,7 @@ import {
   beginHeader,
   bytesToHex,
   checksum,
+  corrupt,
   endHeader,
   type HeaderShape,
   hexToBytes,
@@ -95,16 +96,45 @@ function openedChecksum(bytes: Uint8Array): number {
   return checksum(bytes.subarray(openedMs, end), viewOf(bytes).getUint32(sumAt, true));
 }
 
-/** The header, or `undefined` when the file holds none (new, or torn). */
+/**
+ * The header, or `undefined` when the file holds none. A sector is never torn: what is neither a header
+ * nor zeroes was a header once, and is `corrupt`.
+ */
 export function decodeJournalHeader(bytes: Uint8Array): JournalHeader | undefined {
-  const view = viewOf(bytes);
-  const sum = checksum(bytes.subarray(0, journalHeaderOffset.checksum));
-  if (view.getUint32(journalHeaderOffset.checksum, true) !== sum) return undefined;
+  if (bytes.every((byte) => byte === 0)) return undefined;
   requireHeader(bytes, shape);
+  const view = viewOf(bytes);
   const openedMs = readUint64(view, journalHeaderOffset.openedMs);
   const openedSum = view.getUint32(journalHeaderOffset.openedChecksum, true);
-  if (openedSum !== (openedMs === 0 ? 0 : openedChecksum(bytes))) return undefined;
+  if (openedSum !== (openedMs === 0 ? 0 : openedChecksum(bytes))) {
+    throw corrupt('journal file whose time fails its checksum');
+  }
   requireZero(bytes, journalHeaderOffset.reserved, journalHeaderUsedBytes, 'journal header');
+  return fieldsOf(bytes, openedMs);
+}
+
+/**
+ * What a damaged header said, the time aside, when one changed bit explains the damage: enough to know
+ * whether the file still mattered.
+ */
+export function guessJournalHeader(damaged: Uint8Array): JournalHeader | undefined {
+  const bytes = damaged.slice();
+  const sumAt = journalHeaderOffset.checksum;
+  const isWhole = (): boolean =>
+    viewOf(bytes).getUint32(sumAt, true) === checksum(bytes.subarray(0, sumAt));
+  if (isWhole()) return fieldsOf(bytes, 0);
+  for (let bit = 0; bit < (sumAt + 4) * 8; bit += 1) {
+    const at = bit >> 3;
+    const found = bytes[at] ?? 0;
+    bytes[at] = found ^ (1 << (bit & 7));
+    if (isWhole()) return fieldsOf(bytes, 0);
+    bytes[at] = found;
+  }
+  return undefined;
+}
+
+function fieldsOf(bytes: Uint8Array, openedMs: number): JournalHeader {
+  const view = viewOf(bytes);
   return {
     volumeId: bytesToHex(
       bytes.subarray(journalHeaderOffset.volumeId, journalHeaderOffset.volumeId + 16),

@@ -3,13 +3,19 @@ import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
 import { segmentEntries } from '../format/geometry.ts';
 import {
+  type JournalHeader,
   journalFileBytes,
   journalHeaderUsedBytes,
   journalRecordsOffset,
   recordBytes,
 } from '../format/journal-file.ts';
 import { type JournalFile, journalFileNumber } from './journal-files.ts';
-import { type JournalStart, readJournalStart, scanJournalFile } from './journal-scan.ts';
+import {
+  type DamagedStart,
+  type JournalStart,
+  readJournalStart,
+  scanJournalFile,
+} from './journal-scan.ts';
 import { SegmentBuffer } from './segment-buffer.ts';
 
 export interface RecoveredJournal {
@@ -126,18 +132,33 @@ async function endAfter(last: SegmentBuffer | undefined): Promise<void> {
 
 /** The files whose segments the store does not have, in order. */
 async function candidatesOf(
-  { volumeId, lastStored }: JournalRecovery,
+  options: JournalRecovery,
   files: readonly JournalFile[],
 ): Promise<Candidate[]> {
   const candidates: Candidate[] = [];
   for (const file of files) {
     const start = await readJournalStart(file.file);
-    if (start === undefined || start.header.volumeId !== volumeId) continue;
-    if (start.header.segment > lastStored) candidates.push({ file, ...start });
+    if (start === undefined || isOver(options, start.header)) continue;
+    if ('damage' in start) throw headerDamage(options, file, start);
+    candidates.push({ file, ...start });
   }
   return candidates.sort(
     (a, b) => a.header.segment - b.header.segment || b.header.epoch - a.header.epoch,
   );
+}
+
+/** Whether the store has what the file holds, or it never was of this volume. */
+function isOver({ volumeId, lastStored }: JournalRecovery, header?: JournalHeader): boolean {
+  return header !== undefined && (header.volumeId !== volumeId || header.segment <= lastStored);
+}
+
+function headerDamage(
+  options: JournalRecovery,
+  { path }: JournalFile,
+  { damage: how, header }: DamagedStart,
+): StorageError {
+  const was = header === undefined ? '' : `, which was that of segment ${header.segment}`;
+  return damage(options, `the header of ${path}${was}, was changed on the disk (${how})`);
 }
 
 /**

@@ -1,3 +1,4 @@
+import { toStorageError } from '../base/errors.ts';
 import type { LocalFile } from '../base/local-disk.ts';
 import { checksum, viewOf } from '../format/binary.ts';
 import { decodeEntry, entryKind, entryOffset } from '../format/entry.ts';
@@ -5,6 +6,7 @@ import { blockBytes, segmentBlocks, segmentDataBytes, segmentEntries } from '../
 import {
   decodeJournalHeader,
   decodeJournalMark,
+  guessJournalHeader,
   type JournalHeader,
   journalBlockPosition,
   journalHeaderUsedBytes,
@@ -88,11 +90,25 @@ export interface JournalStart {
   readonly syncedEntries: number;
 }
 
-export async function readJournalStart(file: LocalFile): Promise<JournalStart | undefined> {
+/** A file whose header the disk has changed: how, and what it was as far as that can be known. */
+export interface DamagedStart {
+  readonly damage: string;
+  readonly header: JournalHeader | undefined;
+}
+
+export async function readJournalStart(
+  file: LocalFile,
+): Promise<JournalStart | DamagedStart | undefined> {
   const start = new Uint8Array(journalMarkPosition + journalMarkBytes);
   if ((await file.sizeBytes()) < start.byteLength) return undefined;
   await file.read(start, 0);
-  const header = decodeJournalHeader(start.subarray(0, journalHeaderUsedBytes));
+  const sector = start.subarray(0, journalHeaderUsedBytes);
+  let header: JournalHeader | undefined;
+  try {
+    header = decodeJournalHeader(sector);
+  } catch (error) {
+    return { damage: toStorageError(error).message, header: guessJournalHeader(sector) };
+  }
   if (header === undefined) return undefined;
   const mark = start.subarray(journalMarkPosition);
   return { header, syncedEntries: decodeJournalMark(mark, recordSeed(header)) };

@@ -85,8 +85,15 @@ async function measureLeftover(
   try {
     for (const { file } of files) {
       const start = await readJournalStart(file);
-      if (start?.header.volumeId !== manifest.id || start.header.segment <= after) continue;
-      const { entryCount, blockCount } = await scanJournalFile(file, start.header);
+      if (start === undefined) continue;
+      const { header } = start;
+      const isKept = header?.volumeId !== manifest.id || header.segment <= after;
+      if (header !== undefined && isKept) continue;
+      if (header === undefined || 'damage' in start) {
+        segments += 1;
+        continue;
+      }
+      const { entryCount, blockCount } = await scanJournalFile(file, header);
       // One that was flushed and is not whole any more may still be worth something to somebody.
       segments += entryCount > 0 || start.syncedEntries > 0 ? 1 : 0;
       dataBytes += blockCount * blockBytes;

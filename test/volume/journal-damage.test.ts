@@ -176,3 +176,70 @@ test('without the damaged journal the volume is as of the last upload', async ()
   await volume.flush();
   await volume.abandon();
 });
+
+test.each([
+  ['the magic', 3],
+  ['the segment', 12],
+  ['the volume', 30],
+  ['the checksum', 41],
+  ['the time', 45],
+  ['the checksum of the time', 53],
+  ['what is reserved', 60],
+  ['the end of what is reserved', 511],
+])('a flipped bit in the header of the last segment is damage: %s', async (_, position) => {
+  const host = await crashedHost(1);
+  const path = await fileOf(host.disk, 2);
+  host.disk.flipBit(path, position);
+  await expectRefused(
+    host,
+    new RegExp(
+      `volumes/[0-9a-f]{32}/journal/\\d+\\.journal, which was that of segment 2, was changed on the disk`,
+    ),
+  );
+  host.disk.flipBit(path, position);
+  const volume = await host.open('drive');
+  expect(await byteAt(volume, 16_006)).toBe(99);
+  await volume.abandon();
+});
+
+test('a header that several changed bits have made unreadable is damage, too', async () => {
+  const host = await crashedHost(1);
+  const path = await fileOf(host.disk, 2);
+  for (const position of [8, 20, 33]) host.disk.flipBit(path, position);
+  await expectRefused(host, /the header of volumes.*journal, was changed on the disk/);
+});
+
+test.each([14, 60])(
+  'a flipped bit in the header of a file that the store has is of no matter: byte %i',
+  async (position) => {
+    const store = createMemoryStore();
+    const host = new VolumeHost(store, { uploadIntervalMs: 3_600_000 });
+    await host.create({ name: 'drive', sizeBytes: 64 * mebibyte });
+    const volume = await host.open('drive');
+    for (let at = 0; at < 24 * mebibyte; at += mebibyte) {
+      await volume.write(at, new Uint8Array(mebibyte).fill(1 + at / mebibyte), { fua: false });
+    }
+    await writeBlock(volume, 12_000, 7);
+    await volume.flush();
+    await expect.poll(() => volume.statistics().uploadedSegments).toBeGreaterThanOrEqual(2);
+    host.disk.kill();
+    await volume.abandon().catch(() => undefined);
+    const path = await fileOf(host.disk, 1);
+    host.disk.flipBit(path, position);
+    const again = await host.open('drive');
+    expect(await byteAt(again, 12_000)).toBe(7);
+    await again.abandon();
+  },
+);
+
+test.each([512, 515, 516, 519, 520, 4095])(
+  'a flipped bit in or behind a mark loses nothing: byte %i',
+  async (position) => {
+    const host = await crashedHost(1);
+    host.disk.flipBit(await fileOf(host.disk, 2), position);
+    const volume = await host.open('drive');
+    expect(await byteAt(volume, 16_006)).toBe(99);
+    expect(await byteAt(volume, 12_004)).toBe(98);
+    await volume.abandon();
+  },
+);
