@@ -1,6 +1,6 @@
 /**
- * `npm run attack -- NAME COUNT [SEED]`: one of the attacks of test/crash for as long as wanted. The
- * gate runs them all, each for a short time; see docs/TESTING.md.
+ * `npm run attack -- NAME COUNT [SEED]`: one of the attacks of test/ for as long as wanted. The
+ * gate runs them, each for a short time; see docs/TESTING.md.
  */
 import { spawnSync } from 'node:child_process';
 
@@ -11,21 +11,26 @@ interface Attack {
 }
 
 const attacks: Readonly<Record<string, Attack>> = {
-  kill: { file: 'kill', variable: 'CRASH_KILLS', counts: 'kills of the daemon under load' },
+  kill: { file: 'crash/kill', variable: 'CRASH_KILLS', counts: 'kills of the daemon under load' },
   postgres: {
-    file: 'postgres',
+    file: 'crash/postgres',
     variable: 'CRASH_POSTGRES_KILLS',
     counts: 'kills of the daemon under PostgreSQL, with each durability',
   },
   'power-cut': {
-    file: 'power-cut',
+    file: 'crash/power-cut',
     variable: 'CRASH_POINTS',
     counts: 'moments before the power cut as of which each file system is checked',
   },
   outage: {
-    file: 'outage',
+    file: 'crash/outage',
     variable: 'CRASH_OUTAGE_SECONDS',
     counts: 'seconds for which the store stays away after the journal is full',
+  },
+  systemd: {
+    file: 'guest/systemd',
+    variable: 'SYSTEMD_KILLS',
+    counts: 'kills of a service in a guest, with a store in a directory and on S3',
   },
 };
 
@@ -39,6 +44,6 @@ if (attack === undefined || !/^[1-9]\d*$/.test(count) || !/^\d*$/.test(seed)) {
   process.exitCode = 2;
 } else {
   const env = { ...process.env, [attack.variable]: count, CRASH_SEED: seed };
-  const args = ['scripts/test.ts', `test/crash/${attack.file}.test.ts`];
+  const args = ['scripts/test.ts', `test/${attack.file}.test.ts`];
   process.exitCode = spawnSync(process.execPath, args, { env, stdio: 'inherit' }).status ?? 1;
 }

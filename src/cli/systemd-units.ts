@@ -50,6 +50,8 @@ RestartSec=1
 TimeoutStartSec=10min
 # A stop uploads everything. What it cannot upload in this time is in the journal.
 TimeoutStopSec=5min
+# Only the daemon is asked to end: what it is telling systemd just then must get there.
+KillMode=mixed
 WatchdogSec=60
 StateDirectory=elasticdrive
 StateDirectoryMode=0700
@@ -103,6 +105,7 @@ ExecStart=${line}
 Restart=on-failure
 RestartSec=2
 TimeoutStopSec=5min
+KillMode=mixed
 OOMScoreAdjust=-900
 RuntimeDirectory=elasticdrive-proxy/%i
 SupplementaryGroups=disk

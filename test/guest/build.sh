@@ -35,7 +35,7 @@ ln -s ../bin "$root/usr/sbin"
 ln -s ../run "$root/var/run"
 
 # The modules and what they need; Debian ships them uncompressed.
-wanted="nbd raid1 ext4 xfs loop virtio_pci virtio_net virtio_console virtio_rng crc32c_generic"
+wanted="nbd raid1 ext4 xfs loop virtio_pci virtio_blk virtio_net virtio_console virtio_rng crc32c_generic"
 for module in $wanted; do
   modprobe -d "$kernel" -S "$version" --show-depends "$module" 2>/dev/null || true
 done | awk '$1 == "insmod" {print $2}' | sort -u | while read -r file; do

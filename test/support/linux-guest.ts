@@ -29,18 +29,38 @@ export function missingGuest(): string | undefined {
   });
 }
 
+interface Machine {
+  readonly memoryMegabytes: number;
+  /** The longest that a script may take. */
+  readonly timeLimitMs: number;
+  /** An image of the root's file system, of which no machine changes anything. */
+  readonly disk: string | undefined;
+}
+
 export class LinuxGuest implements AsyncDisposable {
   readonly #image: TemporaryDirectory;
+  readonly #machine: Machine;
 
-  private constructor(image: TemporaryDirectory) {
+  private constructor(image: TemporaryDirectory, machine: Machine) {
     this.#image = image;
+    this.#machine = machine;
   }
 
   /** Makes the image; each `run` is then a new machine. */
   static async build(): Promise<LinuxGuest> {
     const image = await TemporaryDirectory.make();
     await run('bash', [resolve('test/guest/build.sh'), kernelDirectory, image.path]);
-    return new LinuxGuest(image);
+    return new LinuxGuest(image, { memoryMegabytes: 768, timeLimitMs: 150_000, disk: undefined });
+  }
+
+  /** A machine of a usual kind: Debian's systemd, an ext4 root, Node and ElasticDrive installed. */
+  static async buildWithSystemd(): Promise<LinuxGuest> {
+    await using small = await LinuxGuest.build();
+    const image = await TemporaryDirectory.make();
+    const script = resolve('test/guest/build-systemd.sh');
+    await run('bash', [script, small.#image.path, image.path]);
+    const disk = image.join('disk');
+    return new LinuxGuest(image, { memoryMegabytes: 1024, timeLimitMs: 900_000, disk });
   }
 
   /**
@@ -60,7 +80,7 @@ export class LinuxGuest implements AsyncDisposable {
   ): Promise<RunningGuest> {
     const machine = await TemporaryDirectory.make();
     await this.#writeInitialFileSystem(machine, script, variables);
-    return new RunningGuest(script, machine, this.#image.join('vmlinuz'));
+    return new RunningGuest(script, machine, this.#image.join('vmlinuz'), this.#machine);
   }
 
   /** The kernel takes archives one after the other: the image, then what belongs to this run. */
@@ -86,19 +106,20 @@ export class LinuxGuest implements AsyncDisposable {
   }
 }
 
-const timeLimitMs = 150_000;
-
 /** One booted machine. */
 export class RunningGuest implements AsyncDisposable {
   readonly #script: string;
   readonly #machine: TemporaryDirectory;
   readonly #server: Server;
+  readonly #timeLimitMs: number;
 
-  constructor(script: string, machine: TemporaryDirectory, kernel: string) {
+  constructor(script: string, machine: TemporaryDirectory, kernel: string, hardware: Machine) {
     this.#script = script;
     this.#machine = machine;
+    this.#timeLimitMs = hardware.timeLimitMs;
     this.#server = new Server('qemu-system-x86_64', [
-      ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-m', '768', '-smp', '2'],
+      ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-m', `${hardware.memoryMegabytes}`],
+      ...['-smp', '2'],
       ...['-M', 'q35,sata=off,smbus=off,usb=off,vmport=off', '-nodefaults', '-no-user-config'],
       ...['-display', 'none', '-no-reboot', '-kernel', kernel],
       ...['-initrd', machine.join('initrd.cpio')],
@@ -107,6 +128,7 @@ export class RunningGuest implements AsyncDisposable {
       ...['-chardev', `file,id=output,path=${machine.join('output')}`],
       ...['-device', 'virtserialport,chardev=output,name=output', '-device', 'virtio-rng-pci'],
       ...['-netdev', 'user,id=network', '-device', 'virtio-net-pci,netdev=network'],
+      ...(hardware.disk === undefined ? [] : diskOf(hardware.disk)),
     ]);
   }
 
@@ -118,7 +140,7 @@ export class RunningGuest implements AsyncDisposable {
   /** Waits until `ready` finds in the output what it looks for; fails when the guest ends first. */
   async until<T>(ready: (output: string) => T | undefined): Promise<T> {
     try {
-      return await this.#server.until(async () => ready(await this.output()), timeLimitMs);
+      return await this.#server.until(async () => ready(await this.output()), this.#timeLimitMs);
     } catch (error) {
       throw await this.#failure(String(error));
     }
@@ -126,7 +148,7 @@ export class RunningGuest implements AsyncDisposable {
 
   /** Waits for the script's end and gives what it printed. */
   async finish(): Promise<string> {
-    await this.#server.ended(timeLimitMs).catch(() => undefined);
+    await this.#server.ended(this.#timeLimitMs).catch(() => undefined);
     const [, text, status = 'none'] = /^(.*)@@status=(\d+)@@\n$/s.exec(await this.output()) ?? [];
     if (text === undefined || status !== '0') throw await this.#failure(`status ${status}`);
     return text;
@@ -147,4 +169,10 @@ export class RunningGuest implements AsyncDisposable {
     await this.#server[Symbol.asyncDispose]();
     await this.#machine[Symbol.asyncDispose]();
   }
+}
+
+/** What is written goes to a file that nobody sees. */
+function diskOf(image: string): string[] {
+  const drive = `file=${image},if=none,id=root,format=raw,cache=unsafe,snapshot=on`;
+  return ['-drive', drive, '-device', 'virtio-blk-pci,drive=root'];
 }
