@@ -45,6 +45,23 @@ describe('elasticdrive volume', () => {
     expect(machine.stdout.text).toBe(`no volume in ${store}\n`);
   });
 
+  it('keeps what is written for a while, when told so', async () => {
+    expect(await machine.run('volume', 'create', 'data', '--size', '1G', '--retain', '24h')).toBe(
+      0,
+    );
+    expect(await machine.run('volume', 'show', 'data', '--json')).toBe(0);
+    expect(answer()).toMatchObject({ retention: { retainMs: 86_400_000 } });
+    expect(await machine.run('volume', 'set', 'data', '--retain', '2h')).toBe(0);
+    expect(machine.stdout.text).toMatch(/^data keeps what is written for 2h; .* as of \d{4}-/);
+    expect(await machine.run('volume', 'show', 'data')).toBe(0);
+    expect(machine.stdout.text).toMatch(/^keeps +2h$/m);
+    expect(await machine.run('volume', 'set', 'data', '--retain', '0')).toBe(0);
+    expect(await machine.run('volume', 'show', 'data', '--json')).toBe(0);
+    expect(answer()).toMatchObject({ retention: { retainMs: 0, from: null, through: null } });
+    expect(await machine.run('volume', 'set', 'data', '--retain', 'soon')).toBe(2);
+    expect(machine.stderr.text).toContain('--retain expected a duration');
+  });
+
   it.each([
     [['volume', 'show', 'gone'], 10, 'there is no volume "gone"'],
     [['volume', 'delete', 'gone', '--confirm', 'gone'], 10, 'there is no volume "gone"'],

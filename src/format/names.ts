@@ -61,9 +61,18 @@ export function afterSegmentKey(volumeId: string, segment: number): string {
   return `${segmentsPrefix(volumeId)}${hex8(segment)}-g`;
 }
 
+export function checkpointsPrefix(volumeId: string): string {
+  return `${volumePrefix(volumeId)}checkpoints/`;
+}
+
+/** A key before that of every checkpoint of the segments after `segment`, and after all up to it. */
+export function afterCheckpointKey(volumeId: string, segment: number): string {
+  return `${checkpointsPrefix(volumeId)}${hex8(segment)}-g`;
+}
+
 export function checkpointKey(volumeId: string, at: CheckpointPosition): string {
   const variant = at.variant === 0 ? '' : `-${hex8(at.variant)}`;
-  return `${volumePrefix(volumeId)}checkpoints/${hex8(at.segment)}-${hex8(at.epoch)}${variant}`;
+  return `${checkpointsPrefix(volumeId)}${hex8(at.segment)}-${hex8(at.epoch)}${variant}`;
 }
 
 /** The first part of the objects with map pages that a checkpoint writes. */

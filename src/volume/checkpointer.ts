@@ -1,36 +1,20 @@
-import { breathe } from '../base/clock.ts';
 import type { StorageError } from '../base/errors.ts';
-import type { ObjectStore } from '../base/object-store.ts';
-import { encodeCheckpoint, type PageReference } from '../format/checkpoint-object.ts';
 import { segmentDataBytes } from '../format/geometry.ts';
-import { type CheckpointPosition, checkpointKey, pagesKey } from '../format/names.ts';
-import type { EngineWorkers } from './engine-workers.ts';
-import {
-  type FoldedPage,
-  type PageAssignments,
-  lastTimeMs,
-  type PageChange,
-  PageGrouping,
-  type TimedEntries,
-  touchedPages,
-} from './fold.ts';
+import type { CheckpointPosition } from '../format/names.ts';
+import { lastTimeMs, type TimedEntries, touchedPages } from './fold.ts';
 import type { Ownership } from './ownership.ts';
 import type { PageTable } from './page-table.ts';
-import { PagesWriter } from './pages-writer.ts';
 import { pendingSnapshots, withHead } from './snapshot-changes.ts';
 import type { VolumeSettings } from './settings.ts';
-import { type PatientContext, untilDone } from './until-done.ts';
+import { storeFold, type StoredFoldContext } from './stored-fold.ts';
 
-/** Pages folded in one go by a worker. */
-const pagesPerJob = 32;
 /** Guess of a changed page's stored size before there is one. */
 const typicalPageBytes = 1024;
 
-export interface CheckpointerContext extends PatientContext {
-  readonly store: ObjectStore;
-  readonly workers: EngineWorkers;
-  readonly volumeId: string;
+export interface CheckpointerContext extends StoredFoldContext {
   readonly ownership: Ownership;
+  /** The manifest has a new head. */
+  onHead(): void;
 }
 
 export interface TailCost {
@@ -145,64 +129,23 @@ export class Checkpointer {
 
   private async fold(segments: readonly TimedEntries[]): Promise<void> {
     const last = segments.at(-1) as TimedEntries;
-    const { epoch } = this.context.ownership;
-    const at: CheckpointPosition = { segment: last.segment, epoch, variant: 0 };
-    const grouping = new PageGrouping(() => this.table.indices());
-    for (const segment of segments) {
-      grouping.add(segment);
-      await breathe(this.context.clock);
-    }
-    const changes = await this.storePages(at, grouping.pages);
-    const table = this.table.with(at.segment, changes);
-    const { volumeId, ownership } = this.context;
-    const object = encodeCheckpoint(volumeId, at, table.references(), lastTimeMs(last));
-    await this.put(checkpointKey(volumeId, at), [object]);
+    const { ownership } = this.context;
+    const at: CheckpointPosition = { segment: last.segment, epoch: ownership.epoch, variant: 0 };
+    const table = await storeFold(
+      this.context,
+      this.table,
+      segments,
+      at,
+      lastTimeMs(last),
+      () => this.ended,
+    );
     await ownership.update((manifest) => withHead(manifest, at));
     this.table = table;
     this.tail.splice(0, segments.length);
     this.touched = new Set();
     for (const { entries } of this.tail) touchedPages(entries, this.touched);
     this.checkpointCount += 1;
-  }
-
-  private put(key: string, parts: readonly Uint8Array[]): Promise<void> {
-    return untilDone(
-      this.context,
-      key,
-      () => this.ended,
-      () => this.context.store.put(key, parts),
-    );
-  }
-
-  /** Folds the pages batch by batch and stores them; returns where each is now. */
-  private async storePages(
-    at: CheckpointPosition,
-    pages: ReadonlyMap<number, PageAssignments>,
-  ): Promise<Map<number, PageReference | undefined>> {
-    const writer = new PagesWriter(at, (part, bytes) =>
-      this.put(pagesKey(this.context.volumeId, at, part), bytes),
-    );
-    const order = [...pages.keys()].sort((a, b) => a - b);
-    for (let from = 0; from < order.length; from += pagesPerJob) {
-      const batch = order.slice(from, from + pagesPerJob);
-      for (const folded of await this.foldBatch(batch, pages)) await writer.add(folded);
-    }
-    await writer.finish();
-    return writer.changes;
-  }
-
-  private async foldBatch(
-    pageIndices: readonly number[],
-    pages: ReadonlyMap<number, PageAssignments>,
-  ): Promise<FoldedPage[]> {
-    const changes = await Promise.all(
-      pageIndices.map(async (pageIndex): Promise<PageChange> => {
-        const page = pages.get(pageIndex) as PageAssignments;
-        const stored = page.keepsStored ? await this.table.readStored(pageIndex) : undefined;
-        return { pageIndex, stored, assignments: Uint32Array.from(page.list) };
-      }),
-    );
-    return this.context.workers.fold({ pages: changes });
+    this.context.onHead();
   }
 
   /** Begins no checkpoint of its own any more; `checkpoint` still makes one. */

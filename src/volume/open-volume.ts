@@ -35,7 +35,10 @@ import { loadManifest, Ownership, type OwnershipContext } from './ownership.ts';
 import { PageCache } from './page-cache.ts';
 import { PageTable } from './page-table.ts';
 import { PlacementTable } from './placement-table.ts';
+import { storedThrough } from './retention.ts';
+import { RetentionKeeper } from './retention-keeper.ts';
 import { Scrubber } from './scrubber.ts';
+import type { SegmentBuffer } from './segment-buffer.ts';
 import { SegmentLog } from './segment-log.ts';
 import { StoredPlaces } from './segment-places.ts';
 import { Snapshots } from './snapshots.ts';
@@ -241,6 +244,7 @@ function lastLogTimeMs({ ownership, tail, recovered }: Attached, table: PageTabl
     last === undefined ? 0 : lastTimeMs(last),
     recovered.segments.at(-1)?.lastTimeMs ?? 0,
     ownership.manifest.retention?.storedThroughMs ?? 0,
+    ownership.manifest.retention?.turns.at(-1)?.timeMs ?? 0,
   );
 }
 
@@ -255,6 +259,11 @@ function readerOf(
     readaheadBytes: Math.min(settings.readaheadBytes, Math.floor(settings.cacheBytes / 4)),
     readPage: (pageIndex) => checkpointer.pageTable.readPage(pageIndex),
   });
+}
+
+function timedEntriesOf(segment: SegmentBuffer, epoch: number): TimedEntries {
+  const { number, header } = segment;
+  return { segment: number, epoch, entries: entriesOf(segment), openedMs: header.openedMs };
 }
 
 /** Makes the parts and connects what each tells the others. */
@@ -292,7 +301,10 @@ function assemble(
     places: attached.places,
   });
   const checkpointer = new Checkpointer(
-    { store, clock, random, log, workers, settings, volumeId, ownership },
+    {
+      ...{ store, clock, random, log, workers, settings, volumeId, ownership },
+      onHead: () => retention.look(),
+    },
     table,
     tail.segments,
   );
@@ -310,18 +322,18 @@ function assemble(
     {
       onTable: (segment, frameTable) => frames.learnTable(segment, frameTable),
       onCommitted: (segment) => {
-        const committed: TimedEntries = {
-          segment: segment.number,
-          epoch,
-          entries: entriesOf(segment),
-          openedMs: segment.header.openedMs,
-        };
+        const committed = timedEntriesOf(segment, epoch);
         segments.committed(segment);
         checkpointer.committed(committed);
       },
       onFailure,
     },
   );
+  const retention = new RetentionKeeper({
+    ...{ store, clock, log, settings, ownership, times },
+    lastIncomplete: () => uploader.lastIncomplete,
+    headTimeMs: () => checkpointer.pageTable.timeMs,
+  });
   const reader = readerOf(options, { ownership, map, memory, cache, frames, checkpointer });
   const pages = options.pages ?? new PageCache(pageCacheBytes);
   const changes = new LiveChanges({ store, ownership, map, checkpointer, reader, pages });
@@ -336,7 +348,9 @@ function assemble(
   });
   const parts: VolumeParts = {
     ...{ clock, log, disk, ownership, map, memory, cache, diskCache, frames, files, segments },
-    ...{ uploader, checkpointer, snapshots, reader, changes, writer, settings },
+    ...{ store, times, uploader, checkpointer, retention, snapshots, reader, changes, writer },
+    ...{ settings, random, workers },
+    ending: () => volume.ending,
     statePath: `${directory}/state.json`,
     durability: settings.durability ?? durability,
     attachment: attached.attachment,
@@ -345,6 +359,8 @@ function assemble(
   };
   const volume = new Volume(parts);
   ownership.whenLost((error) => volume.lose(error));
+  ownership.whenChanging((manifest) => storedThrough(manifest, segments.storedThroughMs));
+  retention.start();
   for (const segment of recovered.segments) uploader.add(segment);
   snapshots.start();
   return volume;

@@ -6,7 +6,7 @@ import type { CallOptions, ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import { bytesToHex } from '../format/binary.ts';
 import { decodeManifest, encodeManifest, type Manifest } from '../format/manifest.ts';
-import { manifestKey } from '../format/names.ts';
+import { manifestKey, maximumVariant } from '../format/names.ts';
 import { Lease } from './lease.ts';
 import type { VolumeSettings } from './settings.ts';
 
@@ -72,6 +72,8 @@ export class Ownership {
   private ended: StorageError | undefined;
   private lostError: StorageError | undefined;
   private onLost: (error: StorageError) => void = () => undefined;
+  private lastVariant = 0;
+  private alsoChange: (manifest: Manifest) => Manifest = (manifest) => manifest;
   /** How long what is known of the volume holds. */
   readonly lease: Lease;
 
@@ -91,6 +93,22 @@ export class Ownership {
   whenLost(action: (error: StorageError) => void): void {
     this.onLost = action;
     if (this.lostError !== undefined) action(this.lostError);
+  }
+
+  /** Tells a checkpoint that is made of another one from all others of this epoch. */
+  nextVariant(): number {
+    if (this.lastVariant === maximumVariant) {
+      const { name } = this.manifest;
+      const message = `Volume ${name} has been gone back to too often: attach it again.`;
+      throw new StorageError('no-space', message);
+    }
+    this.lastVariant += 1;
+    return this.lastVariant;
+  }
+
+  /** What is said anew with each change that is made for whatever reason. */
+  whenChanging(change: (manifest: Manifest) => Manifest): void {
+    this.alsoChange = change;
   }
 
   /** Begins a new epoch, whoever has the volume; `conflict` when it has changed since `loaded`. */
@@ -150,7 +168,7 @@ export class Ownership {
   update(change: (manifest: Manifest) => Manifest): Promise<void> {
     return this.inTurn(() =>
       this.swap((before) => {
-        const changed = change(before);
+        const changed = this.alsoChange(change(before));
         const { writer } = changed;
         const renewed = writer === undefined ? undefined : { ...writer, lease: writer.lease + 1 };
         return { ...changed, writer: renewed };

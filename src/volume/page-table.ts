@@ -113,12 +113,16 @@ export class PageTable {
   }
 
   /** The table as of `segment`, some pages replaced (`undefined`: became one hole). */
-  with(segment: number, changes: ReadonlyMap<number, PageReference | undefined>): PageTable {
+  with(
+    segment: number,
+    changes: ReadonlyMap<number, PageReference | undefined>,
+    timeMs = 0,
+  ): PageTable {
     const pages = new Map(this.pages);
     for (const [pageIndex, page] of changes) {
       if (page === undefined) pages.delete(pageIndex);
       else pages.set(pageIndex, page);
     }
-    return new PageTable(this.store, this.lineage, segment, pages.values());
+    return new PageTable(this.store, this.lineage, segment, pages.values(), timeMs);
   }
 }

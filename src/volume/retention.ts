@@ -1,7 +1,71 @@
-import type { Retention } from '../format/retention.ts';
+import type { Manifest } from '../format/manifest.ts';
+import type { CheckpointPosition } from '../format/names.ts';
+import type { KeptFrom, Retention } from '../format/retention.ts';
 
 /** The retention of a volume that nothing was ever written to. */
 export function retentionFromBirth(retainMs: number, nowMs: number): Retention {
-  const keptFrom = { checkpoint: undefined, timeMs: nowMs };
-  return { retainMs, keptFrom, storedThroughMs: nowMs, turns: [] };
+  return { ...retentionFromNow(retainMs), keptFrom: { checkpoint: undefined, timeMs: nowMs } };
+}
+
+/** That of a volume that was written without: what is kept from where on, its writer will say. */
+function retentionFromNow(retainMs: number): Retention {
+  return { retainMs, keptFrom: undefined, storedThroughMs: 0, turns: [] };
+}
+
+/** Keeps what is written for so long, or not at all any more (0). What is kept already stays that. */
+export function withRetention(manifest: Manifest, retainMs: number): Manifest {
+  if (retainMs === (manifest.retention?.retainMs ?? 0)) return manifest;
+  if (retainMs === 0) return { ...manifest, retention: undefined };
+  const retention = { ...(manifest.retention ?? retentionFromNow(retainMs)), retainMs };
+  return { ...manifest, retention };
+}
+
+/** The segment that a state is the end of; 0 for the empty map. */
+export function segmentOf(checkpoint: CheckpointPosition | undefined): number {
+  return checkpoint?.segment ?? 0;
+}
+
+/** Begins to keep everything from this state on, unless that is done already. */
+export function keepFrom(manifest: Manifest, keptFrom: KeptFrom): Manifest {
+  const { retention } = manifest;
+  if (retention === undefined || retention.keptFrom !== undefined) return manifest;
+  return { ...manifest, retention: { ...retention, keptFrom } };
+}
+
+/** Keeps only what follows a later state. */
+export function keepLess(manifest: Manifest, keptFrom: KeptFrom): Manifest {
+  const { retention } = manifest;
+  if (retention?.keptFrom === undefined || retention.keptFrom.timeMs >= keptFrom.timeMs)
+    return manifest;
+  const turns = retention.turns.filter(({ timeMs }) => timeMs > keptFrom.timeMs);
+  return { ...manifest, retention: { ...retention, keptFrom, turns } };
+}
+
+/** All that was answered before `timeMs` is in the store. */
+export function storedThrough(manifest: Manifest, timeMs: number): Manifest {
+  const { retention } = manifest;
+  if (retention === undefined) return manifest;
+  const storedThroughMs = Math.max(retention.storedThroughMs, timeMs);
+  return { ...manifest, retention: { ...retention, storedThroughMs } };
+}
+
+/**
+ * The map is that of another checkpoint from `timeMs` on. To be said in the same change as the new
+ * head: whoever goes back to a later moment begins from there.
+ */
+export function turned(
+  manifest: Manifest,
+  checkpoint: CheckpointPosition | undefined,
+  segment: number,
+  timeMs: number,
+): Manifest {
+  const { retention } = manifest;
+  if (retention === undefined) return manifest;
+  const turns = [...retention.turns, { segment, checkpoint, timeMs }];
+  return { ...manifest, retention: { ...retention, turns } };
+}
+
+/** Whether more is kept than was asked for, by enough to be worth looking for what can go. */
+export function isFloorDue({ keptFrom, retainMs }: Retention, nowMs: number): boolean {
+  return keptFrom !== undefined && nowMs - keptFrom.timeMs > retainMs + retainMs / 16;
 }

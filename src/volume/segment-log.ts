@@ -243,6 +243,12 @@ export class SegmentLog {
     return bytes;
   }
 
+  /** All that was answered before this time of the log is in the store. */
+  get storedThroughMs(): number {
+    for (const { header } of this.segments.values()) return header.openedMs;
+    return this.context.times.nowMs();
+  }
+
   /** Monotonic time at which the oldest data that is not in the store was written. */
   get oldestDirtyMs(): number | undefined {
     for (const segment of this.segments.values()) return segment.openedMs;

@@ -80,6 +80,33 @@ export function addSnapshot(manifest: Manifest, cut: Cut): Manifest {
   return { ...manifest, snapshots: [...snapshots, snapshot] };
 }
 
+/** A moment of the past that a snapshot is made of, and the checkpoint that is it. */
+export interface Past extends Cut {
+  readonly checkpoint: CheckpointPosition | undefined;
+  readonly timeMs: number;
+}
+
+/** Adds a snapshot of the past, all of which the store has. */
+export function addPastSnapshot(manifest: Manifest, past: Past): Manifest {
+  const { snapshots } = manifest;
+  if (snapshots.some(({ id }) => id === past.id)) return manifest;
+  requireRoom(manifest);
+  const snapshot: Snapshot = {
+    id: past.id,
+    name:
+      past.name === undefined ? freeName(manifest, past.timeMs) : requireFree(manifest, past.name),
+    segment: past.segment,
+    checkpoint: past.checkpoint,
+    isCompleted: true,
+    sizeBytes: past.sizeBytes,
+    createdAt: isoTime(past.wallMs),
+    description: past.description ?? `as of ${isoTime(past.timeMs)}`,
+    tags: past.tags ?? {},
+    clones: [],
+  };
+  return { ...manifest, snapshots: [...snapshots, snapshot] };
+}
+
 /** That there may be one more snapshot of the volume. */
 export function requireRoom({ name, snapshots }: Manifest): void {
   const { perVolume } = snapshotLimits;

@@ -1,5 +1,9 @@
 import type { Clock } from '../base/clock.ts';
+import type { ObjectStore } from '../base/object-store.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
+import type { StorageError } from '../base/errors.ts';
+import type { Random } from '../base/random.ts';
+import type { EngineWorkers } from './engine-workers.ts';
 import type { Log } from '../base/log.ts';
 import type { Durability } from '../format/manifest.ts';
 import type { BlockCache } from './block-cache.ts';
@@ -9,8 +13,10 @@ import type { DiskCache } from './disk-cache.ts';
 import type { FrameReader } from './frame-reader.ts';
 import type { JournalFiles } from './journal-files.ts';
 import type { LiveChanges } from './live-changes.ts';
+import type { LogClock } from './log-clock.ts';
 import type { Ownership } from './ownership.ts';
 import type { StoredPlaces } from './segment-places.ts';
+import type { RetentionKeeper } from './retention-keeper.ts';
 import type { SegmentMemory } from './segment-memory.ts';
 import type { SegmentLog } from './segment-log.ts';
 import type { Scrubber } from './scrubber.ts';
@@ -33,7 +39,9 @@ export interface Attachment {
 
 /** The parts of an attached volume, wired by `openVolume`. */
 export interface VolumeParts {
+  readonly store: ObjectStore;
   readonly clock: Clock;
+  readonly times: LogClock;
   readonly log: Log;
   readonly disk: LocalDisk;
   readonly statePath: string;
@@ -49,6 +57,7 @@ export interface VolumeParts {
   readonly uploader: Uploader;
   readonly checkpointer: Checkpointer;
   readonly snapshots: Snapshots;
+  readonly retention: RetentionKeeper;
   readonly scrubber: Scrubber;
   readonly reader: VolumeReader;
   readonly changes: LiveChanges;
@@ -56,4 +65,8 @@ export interface VolumeParts {
   readonly durability: Durability;
   readonly attachment: Attachment;
   readonly settings: VolumeSettings;
+  readonly random: Random;
+  readonly workers: EngineWorkers;
+  /** Why nothing more is asked of the store; `undefined` while it is. */
+  ending(): StorageError | undefined;
 }

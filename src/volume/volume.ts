@@ -13,6 +13,8 @@ import type { Snapshot } from '../format/snapshot.ts';
 import { writeLocalState } from './attach.ts';
 import type { CheckReport } from './check-report.ts';
 import { grow, requireShrinkable, type Resized, shrink } from './resize.ts';
+import { findMoment, type Moment, type WantedMoment, windowOf } from './moments.ts';
+import { snapshotAsOf } from './snapshot-as-of.ts';
 import type { SnapshotWish } from './snapshot-changes.ts';
 import type { SnapshotStatus } from './snapshots.ts';
 import { statisticsOf, type VolumeStatistics } from './statistics.ts';
@@ -48,6 +50,11 @@ export class Volume implements BlockDevice {
 
   get readOnly(): boolean {
     return false;
+  }
+
+  /** Why nothing is asked of the store any more; `undefined` while it is. */
+  get ending(): StorageError | undefined {
+    return this.gone;
   }
 
   /** Whether nothing is answered any more: another host has the volume, or it is closed. */
@@ -248,6 +255,43 @@ export class Volume implements BlockDevice {
     return { beforeBytes, sizeBytes };
   }
 
+  /** The time now, as its log has it. */
+  get logTimeMs(): number {
+    return this.parts.times.nowMs();
+  }
+
+  /** From when until when it can be gone back to; `undefined` when to no time at all. */
+  get window(): { fromMs: number; throughMs: number } | undefined {
+    const { manifest } = this.parts.ownership;
+    // Its own writer need not wait until the store has been told.
+    return windowOf({ ...manifest, writer: undefined }, this.logTimeMs);
+  }
+
+  /**
+   * The volume as of a moment, which has to be in the past: uploads first what was written by then.
+   * Where the writes of one moment are still being answered, it counts what the log says.
+   */
+  async asOf(wanted: WantedMoment): Promise<Moment> {
+    this.requireHere();
+    const { store, settings, times, segments, uploader, ownership } = this.parts;
+    const nowMs = times.nowMs();
+    if (wanted.timeMs <= nowMs && wanted.timeMs > segments.storedThroughMs) {
+      segments.seal();
+      await uploader.whenCommitted(segments.lastNumber);
+    }
+    // What a writer sees that has lost the volume is not what the volume was.
+    await ownership.confirm();
+    const { manifest } = ownership;
+    const concurrency = settings.getConcurrency;
+    return findMoment({ store, manifest, concurrency, nowMs, storedThroughMs: nowMs }, wanted);
+  }
+
+  /** Makes a snapshot of a moment of the past; completed when this is done. */
+  async createSnapshotAsOf(wanted: WantedMoment, wish: SnapshotWish): Promise<Snapshot> {
+    this.requireHere();
+    return snapshotAsOf(this.parts, await this.asOf(wanted), wanted, wish);
+  }
+
   /** Reads and verifies all of the volume's objects, at the set rate. */
   scrub(): Promise<CheckReport> {
     this.requireHere();
@@ -293,7 +337,8 @@ export class Volume implements BlockDevice {
 
   /** Uploads everything, makes a checkpoint and gives the volume up. Requests must have ended. */
   async close(): Promise<void> {
-    const { segments, uploader, checkpointer, snapshots, ownership, disk, statePath } = this.parts;
+    const { segments, uploader, checkpointer, retention, snapshots, ownership } = this.parts;
+    const { disk, statePath } = this.parts;
     this.requireHere();
     this.gone = new StorageError('shutting-down', `Volume ${this.name} is being closed.`);
     try {
@@ -303,6 +348,7 @@ export class Volume implements BlockDevice {
       await snapshots.settled();
       checkpointer.stop();
       await checkpointer.checkpoint();
+      await retention.end();
       // Before the release: whoever finds the volume given up finds this journal done with.
       await writeLocalState(disk, statePath, { epoch: ownership.epoch, clean: true });
       await ownership.release(last);
@@ -313,7 +359,8 @@ export class Volume implements BlockDevice {
 
   /** Lets go at once, as a crash would: what is flushed is in the journal and is found again. */
   async abandon(): Promise<void> {
-    const { segments, uploader, checkpointer, ownership, files, diskCache, scrubber } = this.parts;
+    const { segments, uploader, checkpointer, ownership, files, diskCache } = this.parts;
+    const { scrubber, retention } = this.parts;
     const reason = new StorageError('shutting-down', `Volume ${this.name} was closed.`);
     this.gone ??= reason;
     this.parts.snapshots.end(reason);
@@ -322,6 +369,7 @@ export class Volume implements BlockDevice {
     segments.stop();
     await scrubber.stop();
     await checkpointer.end(reason);
+    await retention.end();
     await segments.journal.stop();
     for (const segment of segments.segments.values()) await segment.file.file.close();
     await files.close();

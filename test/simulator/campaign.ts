@@ -9,6 +9,7 @@ export interface Totals {
   servingCrashes: number;
   operations: number;
   recoveries: number;
+  travels: number;
   virtualMs: number;
   seconds: number;
 }
@@ -27,6 +28,7 @@ export class Campaign {
     servingCrashes: 0,
     operations: 0,
     recoveries: 0,
+    travels: 0,
     virtualMs: 0,
     seconds: 0,
   };
@@ -44,6 +46,7 @@ export class Campaign {
     totals.servingCrashes += outcome.servingCrashes;
     totals.operations += outcome.operations;
     totals.recoveries += outcome.attached;
+    totals.travels += outcome.travels;
     totals.virtualMs += outcome.virtualMs;
     totals.seconds += (performance.now() - startedMs) / 1000;
     return outcome;

@@ -41,3 +41,17 @@ export class Contents {
     }
   }
 }
+
+/** A block with the part of `bytes` that lies in it; `start` and `blockStart` are bytes of the volume. */
+export function patched(
+  block: Uint8Array,
+  blockStart: number,
+  bytes: Uint8Array,
+  start: number,
+): Uint8Array {
+  const from = Math.max(start, blockStart);
+  const end = Math.min(start + bytes.byteLength, blockStart + blockBytes);
+  const copy = block.slice();
+  copy.set(bytes.subarray(from - start, end - start), from - blockStart);
+  return copy;
+}

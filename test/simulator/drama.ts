@@ -215,6 +215,9 @@ export class Drama {
       case 'disk-weather':
         this.changeDisk(host);
         return;
+      case 'clock':
+        this.setClock(host);
+        return;
       case 'rot':
         this.rot(host);
     }
@@ -245,6 +248,13 @@ export class Drama {
     trace.add('network', isCalm ? 'calm' : 'breaking', 0);
     networkFaults.breaks = isCalm ? 0 : random.fraction();
     networkFaults.maximumDelayMs = choose(random, [0.1, 1, 20]);
+  }
+
+  private setClock({ life, name }: Host): void {
+    if (life === undefined) return;
+    const { random, trace } = this.world;
+    life.skewMs = (random.fraction() - 0.5) * 10 ** (random.fraction() * 5);
+    trace.add('clock', name, life.skewMs);
   }
 
   private changeStore(): void {
@@ -404,6 +414,7 @@ export class Drama {
     if (!(await session.close())) throw new Error('the volume could not be given up at the end');
     const { openFiles } = session.life;
     if (openFiles !== 0) throw new Error(`${openFiles} files are open after the end`);
+    await world.travel();
     const wrong = await world.check();
     if (wrong.length > 0) throw new Error(`the store is not sound: ${wrong.join('; ')}`);
   }

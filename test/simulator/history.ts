@@ -17,6 +17,9 @@ export interface Version {
   readonly asked: number;
   /** When it was answered; endless while it was not. */
   answered: number;
+  /** The same by the volume's log, where it keeps what was. */
+  readonly askedMs?: number | undefined;
+  answeredMs?: number | undefined;
   /** Where it was made durable by itself (FUA): on a disk, or in the store (0). */
   pin?: number;
 }
@@ -44,6 +47,8 @@ export class History {
   /** Versions that are no part of the volume, because another host has gone on without them. */
   private readonly dead: Version[] = [];
   private isForsaken = false;
+  /** Nothing is forgotten: the volume can be gone back to. */
+  keepsAll = false;
   /** Moments at which reads began that are still under way. */
   readonly readers = new Set<number>();
 
@@ -54,7 +59,9 @@ export class History {
   static empty(blockCount: number): History {
     const zeroes = new Uint8Array(blockBytes);
     return new History(
-      Array.from({ length: blockCount }, () => [{ bytes: zeroes, asked: 0, answered: 0 }]),
+      Array.from({ length: blockCount }, () => [
+        { bytes: zeroes, asked: 0, answered: 0, askedMs: 0, answeredMs: 0 },
+      ]),
     );
   }
 
@@ -72,8 +79,8 @@ export class History {
   }
 
   /** A write was asked for. */
-  ask(block: number, bytes: Uint8Array, asked: number): Version {
-    const version = { bytes, asked, answered: Number.POSITIVE_INFINITY };
+  ask(block: number, bytes: Uint8Array, asked: number, askedMs?: number): Version {
+    const version: Version = { bytes, asked, answered: Number.POSITIVE_INFINITY, askedMs };
     this.versionsOf(block).push(version);
     if (this.isForsaken) this.dead.push(version);
     return version;
@@ -114,6 +121,7 @@ export class History {
 
   /** Forgets versions that nothing can bring back any more, and that no read can still give. */
   private forget(): void {
+    if (this.keepsAll) return;
     const before = Math.min(this.storeFloor, ...this.readers);
     for (const versions of this.blocks) {
       let keep = versions.length - 1;
@@ -149,13 +157,18 @@ export class History {
    * What the volume came back as, as a history to go on from; throws when no moment suits it. This one
    * stays as it is, for a writer that may still be alive.
    */
-  resume(contents: readonly Uint8Array[], now: number): History {
+  resume(contents: readonly Uint8Array[], now: number, nowMs?: number): History {
     const floor = Math.max(
       this.localFloor?.moment ?? 0,
       this.kernelFloor?.moment ?? 0,
       this.storeFloor,
     );
-    const spans = contents.map((bytes, block) => this.spansOf(block, bytes));
+    // What was asked for later than the log has gone is not in it, though its bytes may be the same.
+    const isThere = (block: number, { version }: Span): boolean =>
+      ((this.versionsOf(block)[version] as Version).askedMs ?? 0) <= (nowMs ?? 0);
+    const spans = contents.map((bytes, block) =>
+      this.spansOf(block, bytes).filter((span) => isThere(block, span)),
+    );
     const moment = latestCommon(spans);
     if (moment === undefined || moment.until <= floor) throw this.broken(spans, floor, moment);
     const blocks = this.blocks.map((versions, block) => {
@@ -164,13 +177,63 @@ export class History {
       return versions.slice(0, span.version + 1).map((version) => ({
         ...version,
         answered: version.answered === Number.POSITIVE_INFINITY ? now : version.answered,
+        answeredMs: version.answeredMs ?? nowMs,
       }));
     });
     const resumed = new History(blocks);
     resumed.storeFloor = this.storeFloor;
     resumed.localFloor = this.localFloor;
+    resumed.keepsAll = this.keepsAll;
     this.forsake(blocks);
     return resumed;
+  }
+
+  /**
+   * Throws unless this is the volume as of a time by its log: as of one moment, with nothing that was
+   * asked for at that time or later, and with all that was answered before, unless `mayEndEarlier`.
+   */
+  requireAsOf(contents: readonly Uint8Array[], timeMs: number, mayEndEarlier: boolean): void {
+    const spans = contents.map((bytes, block) =>
+      this.spansAsOf(this.versionsOf(block), bytes, timeMs, mayEndEarlier),
+    );
+    const strange = spans.findIndex((list) => list.length === 0);
+    if (strange >= 0) throw new Error(`as of ${timeMs}, block ${strange} is as it was not then`);
+    if (latestCommon(spans) === undefined)
+      throw new Error(`as of ${timeMs}, no moment suits all blocks`);
+  }
+
+  /** When a block may have had these bytes, of the versions that count as of a time. */
+  private spansAsOf(
+    versions: readonly Version[],
+    bytes: Uint8Array,
+    timeMs: number,
+    mayEndEarlier: boolean,
+  ): Span[] {
+    const spans: Span[] = [];
+    let until = Number.POSITIVE_INFINITY;
+    for (let at = versions.length - 1; at >= 0; at -= 1) {
+      const { asked, answered, askedMs = 0, answeredMs, bytes: own } = versions[at] as Version;
+      if (askedMs < timeMs && Buffer.compare(own, bytes) === 0) {
+        spans.push({ from: asked, until, version: at });
+      }
+      until = Math.min(until, answered);
+      if (answeredMs !== undefined && answeredMs < timeMs && !mayEndEarlier) break;
+    }
+    return spans;
+  }
+
+  /** A time at which something was asked for or answered, or shortly after it. */
+  eventTimeMs(share: number, fromMs: number, throughMs: number): number {
+    const times = this.blocks
+      .flat()
+      .flatMap(({ askedMs = 0, answeredMs = 0 }) => [
+        askedMs,
+        askedMs + 1,
+        answeredMs,
+        answeredMs + 1,
+      ])
+      .filter((timeMs) => timeMs >= fromMs && timeMs <= throughMs);
+    return times[Math.floor(share * times.length)] ?? fromMs;
   }
 
   /** What a host finds that has been overtaken before it looked: none of it counts. */

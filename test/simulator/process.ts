@@ -15,7 +15,8 @@ export class Life {
   /** Another host was let take the volume: what this one promises on its disk is void. */
   isContested = false;
   private readonly missed: (() => void)[] = [];
-  private readonly skewMs: number;
+  /** How far its wall clock is from the true time. */
+  skewMs: number;
 
   constructor(scheduler: Scheduler, skewMs: number) {
     this.scheduler = scheduler;

@@ -14,6 +14,8 @@ export interface Profile {
   readonly hostCount: number;
   readonly durability: Durability;
   readonly codec: 'none' | 'zstd' | 'lz4';
+  /** How long what was written is kept, to go back to. */
+  readonly retainMs: number;
   readonly settings: VolumeSettings;
   readonly patience: Patience;
   /** Clients come over the network; `undefined` where they are in the daemon itself. */
@@ -38,6 +40,7 @@ export type Misfortune =
   | 'network-weather' // connections begin or end to break
   | 'store-weather' // the store begins or ends to fail
   | 'disk-weather' // a local disk begins or ends to fail
+  | 'clock' // a wall clock is set
   | 'rot'; // a bit changes in a journal file
 
 /** Each kind of trouble is there in some worlds only: what is everywhere hides the rest. */
@@ -51,6 +54,7 @@ export function makeProfile(engine: Engine, random: Random): Profile {
     hostCount,
     durability: choose(random, ['local', 'local', 'store']),
     codec: choose(random, ['none', 'none', 'none', 'lz4', 'zstd']),
+    retainMs: 0,
     settings: makeSettings(engine, random),
     patience: choose(random, ['none', 'retry']),
     laneCount: 1 + pick(random, 4),
@@ -64,6 +68,7 @@ export function makeProfile(engine: Engine, random: Random): Profile {
       rival: hostCount === 1 ? 0 : sometimes(0.6, 3),
       'store-weather': sometimes(0.6, 3),
       'disk-weather': sometimes(0.2, 2),
+      clock: 0,
       rot: sometimes(0.1, 1),
       'network-weather': 0,
     },
@@ -71,6 +76,13 @@ export function makeProfile(engine: Engine, random: Random): Profile {
     // The last of all, so that worlds whose volume keeps its size are as they were.
     firstBlockCount: chance(random, 0.4) ? 1 + pick(random, blockCount) : undefined,
   };
+}
+
+/** The same world with a past that can be gone back to; of its own seed too. */
+export function withPast(profile: Profile, random: Random): Profile {
+  const clock = chance(random, 0.4) ? 2 : 0;
+  const retainMs = choose(random, [300, 5000, 86_400_000]);
+  return { ...profile, retainMs, chaos: { ...profile.chaos, clock } };
 }
 
 /** The same world with its clients on the network, which is an own seed's: the rest stays as it is. */

@@ -1,7 +1,7 @@
 import { seededRandom } from '../../src/base/random.ts';
 import { Drama } from './drama.ts';
 import type { Engine } from './engine.ts';
-import { makeProfile, withNetwork } from './profile.ts';
+import { makeProfile, withNetwork, withPast } from './profile.ts';
 import { pick } from './random.ts';
 import { type Counters, World } from './world.ts';
 
@@ -18,12 +18,17 @@ export interface Outcome extends Counters {
 /** One world in so many has its clients on the network, where each request takes many more events. */
 const networkOneIn = 4;
 
+/** One world in so many keeps what was written, to be gone back to. */
+const pastOneIn = 3;
+
 /** Runs one seed to its end. */
 export async function runSeed(engine: Engine, seed: number, isShown = false): Promise<Outcome> {
   const plain = makeProfile(engine, seededRandom(seed + 2));
   const network = seededRandom(seed + 3);
   const isOnNetwork = pick(network, networkOneIn) === 0;
-  const profile = isOnNetwork ? withNetwork(plain, network) : plain;
+  const reached = isOnNetwork ? withNetwork(plain, network) : plain;
+  const past = seededRandom(seed + 6);
+  const profile = pick(past, pastOneIn) === 0 ? withPast(reached, past) : reached;
   const world = new World(engine, profile, seed, isShown);
   let failure: Error | undefined;
   const strayed = (error: unknown): void => world.scheduler.fail(error);

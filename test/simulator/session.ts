@@ -8,7 +8,7 @@ import type { Life } from './process.ts';
 import { chance, pick } from './random.ts';
 import type { Sizes } from './sizes.ts';
 import type { Trace } from './trace.ts';
-import { blockBytes, type Contents } from './contents.ts';
+import { blockBytes, type Contents, patched } from './contents.ts';
 
 /** What a session needs of the world that it is in. */
 export interface Surroundings {
@@ -17,6 +17,11 @@ export interface Surroundings {
   readonly moments: Moments;
   readonly contents: Contents;
   readonly disk: number;
+  readonly pastRandom: Random;
+  /** Whether the volume can be gone back to. */
+  readonly keepsPast: boolean;
+  /** Goes back to a moment of the volume, and compares. */
+  travel(session: Session): Promise<void>;
   /** Every answered write is as durable as one with FUA. */
   readonly isWriteThrough: boolean;
   /** Whether this error may be, as things are. */
@@ -135,6 +140,9 @@ export class Session {
   }
 
   private request(): Promise<void> {
+    if (this.around.keepsPast && chance(this.around.pastRandom, 0.02)) {
+      return this.attempt('travel', 0, () => this.around.travel(this)).then(() => undefined);
+    }
     const kind = this.around.random.fraction();
     if (this.mayGrow && kind > 0.98) return this.grow();
     if (kind < 0.4) return this.write();
@@ -201,17 +209,28 @@ export class Session {
   ): Promise<void> {
     const { moments, random } = this.around;
     const asked = moments.next();
+    const askedMs = this.logTimeMs();
     const versions: Version[] = [];
     for (let block = range.first; block < range.first + range.count; block += 1) {
-      versions.push(this.history.ask(block, bytesOf(block), asked));
+      versions.push(this.history.ask(block, bytesOf(block), asked, askedMs));
     }
     const fua = chance(random, 0.08);
     if (await this.attempt(fua ? `${name}+fua` : name, range.first, () => ask(fua))) {
       const answered = moments.next();
-      for (const version of versions) version.answered = answered;
+      this.answered(versions, answered);
       if (fua || this.around.isWriteThrough) this.promise(asked, versions);
     }
     this.release(range);
+  }
+
+  private answered(versions: readonly Version[], answered: number): void {
+    const answeredMs = this.logTimeMs();
+    for (const version of versions) Object.assign(version, { answered, answeredMs });
+  }
+
+  /** The time by the volume's log; `undefined` where nobody asks for it. */
+  private logTimeMs(): number | undefined {
+    return this.around.keepsPast ? this.volume.logTimeMs : undefined;
   }
 
   async write(range = this.range()): Promise<void> {
@@ -257,11 +276,12 @@ export class Session {
     const [head, tail] = [whole.subarray(0, cut), whole.subarray(cut)];
     const before = this.history.newest(range.first).bytes;
     const asked = moments.next();
+    const askedMs = this.logTimeMs();
     const versions = [
       patched(before, start, head, start),
       patched(before, start, tail, start + cut),
       whole,
-    ].map((bytes) => this.history.ask(range.first, bytes, asked));
+    ].map((bytes) => this.history.ask(range.first, bytes, asked, askedMs));
     const done = await Promise.all([
       this.attempt('writePart', start, () => this.device.write(start, head, { fua: false })),
       this.attempt('writePart', start + cut, () =>
@@ -270,7 +290,7 @@ export class Session {
     ]);
     if (done.every((isDone) => isDone)) {
       const answered = moments.next();
-      for (const version of versions) version.answered = answered;
+      this.answered(versions, answered);
     }
     this.release(range);
   }
@@ -471,18 +491,4 @@ export class Session {
 function errorsOf(thrown: unknown): StorageError[] {
   if (!(thrown instanceof RefusedRequest)) return [toStorageError(thrown)];
   return thrown.codes.map((code) => new StorageError(code, `${code}: ${thrown.message}`));
-}
-
-/** A block with the part of `bytes` that lies in it; `start` and `blockStart` are bytes of the volume. */
-function patched(
-  block: Uint8Array,
-  blockStart: number,
-  bytes: Uint8Array,
-  start: number,
-): Uint8Array {
-  const from = Math.max(start, blockStart);
-  const end = Math.min(start + bytes.byteLength, blockStart + blockBytes);
-  const copy = block.slice();
-  copy.set(bytes.subarray(from - start, end - start), from - blockStart);
-  return copy;
 }

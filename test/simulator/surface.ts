@@ -2,10 +2,12 @@
 export { defaultVolumeSettings } from '../../src/volume/settings.ts';
 export { checkVolume } from '../../src/volume/check.ts';
 export { createMemoryStore } from '../../src/store/memory-store.ts';
-export { createVolume } from '../../src/volume/catalog.ts';
+export { createVolume, findVolume } from '../../src/volume/catalog.ts';
 export { inlineWorkers } from '../../src/volume/engine-workers.ts';
 export { journalFileBytes } from '../../src/format/journal-file.ts';
 export { growDetached } from '../../src/volume/resize.ts';
+export { findStoredMoment, openMoment } from '../../src/volume/moment-reader.ts';
+export { windowOf } from '../../src/volume/moments.ts';
 export { openVolume } from '../../src/volume/open-volume.ts';
 export { withConcurrencyLimit } from '../../src/store/with-concurrency-limit.ts';
 export { withFaults } from '../../src/store/with-faults.ts';

@@ -17,6 +17,7 @@ import { Scheduler } from './scheduler.ts';
 import { Session } from './session.ts';
 import { Sizes } from './sizes.ts';
 import { SimulatedStore } from './store.ts';
+import { TimeTravel } from './time-travel.ts';
 import { Trace } from './trace.ts';
 import type { NetworkFaults } from './wire.ts';
 
@@ -38,6 +39,8 @@ export interface Counters {
   servingCrashes: number;
   operations: number;
   attached: number;
+  /** Moments of the past that were read and compared. */
+  travels: number;
 }
 
 /** Hosts, their disks, one store and one volume, all in simulated time. */
@@ -51,7 +54,13 @@ export class World {
   readonly engine: Engine;
   readonly profile: Profile;
   readonly moments = new Moments();
-  readonly counters: Counters = { crashes: 0, servingCrashes: 0, operations: 0, attached: 0 };
+  readonly counters: Counters = {
+    crashes: 0,
+    servingCrashes: 0,
+    operations: 0,
+    attached: 0,
+    travels: 0,
+  };
   /** What the volume is: as the last host that attached it found it, and went on with it. */
   history: History;
   /** How large that may be. */
@@ -59,17 +68,23 @@ export class World {
   private historyEpoch = 0;
   private readonly contents: Contents;
   readonly networkRandom: Random;
+  /** Decides what moments of the past are gone back to. */
+  readonly pastRandom: Random;
+  private readonly timeTravel: TimeTravel;
 
   constructor(engine: Engine, profile: Profile, seed: number, isShown: boolean) {
     this.engine = engine;
     this.profile = profile;
     this.random = seededRandom(seed);
     this.networkRandom = seededRandom(seed + 4);
+    this.pastRandom = seededRandom(seed + 5);
     this.trace = new Trace(this.scheduler, isShown);
     this.store = new SimulatedStore(engine, this.scheduler, seededRandom(seed + 1), this.trace);
     this.contents = new Contents(this.random);
     this.history = History.empty(profile.blockCount);
     this.sizes = new Sizes(profile.blockCount, profile.firstBlockCount ?? profile.blockCount);
+    this.history.keepsAll = profile.retainMs > 0;
+    this.timeTravel = new TimeTravel(this, volumeName);
     this.store.onTaken = (writerId) => this.taken(writerId);
     for (let at = 0; at < profile.hostCount; at += 1) this.addHost();
   }
@@ -102,11 +117,11 @@ export class World {
   }
 
   async createVolume(): Promise<void> {
-    const { durability, codec } = this.profile;
+    const { durability, codec, retainMs } = this.profile;
     const sizeBytes = this.sizes.largest * blockBytes;
     await this.engine.createVolume(
       this.store.truth,
-      { name: volumeName, sizeBytes, durability, codec },
+      { name: volumeName, sizeBytes, durability, codec, retainMs },
       { clock: this.scheduler, random: this.random },
     );
   }
@@ -146,6 +161,9 @@ export class World {
         moments: this.moments,
         contents: this.contents,
         disk: host.disk.id,
+        pastRandom: this.pastRandom,
+        keepsPast: profile.retainMs > 0,
+        travel: (session) => this.timeTravel.go(session),
         isWriteThrough: profile.settings.writesAnswered === 'disk',
         isExcused: (error) => this.isExcused(error, host, life),
         // Who was followed changes nothing any more, whatever is asked of it.
@@ -240,7 +258,8 @@ export class World {
     }
     this.historyEpoch = session.epoch;
     this.sizes.found(session.volume.sizeBytes / blockBytes);
-    this.history = this.history.resume(found, this.moments.next());
+    const nowMs = session.volume.logTimeMs;
+    this.history = this.history.resume(found, this.moments.next(), nowMs);
     session.history = this.history;
     session.isAdopted = true;
     return true;
@@ -275,6 +294,11 @@ export class World {
     for (const host of this.hosts) {
       if (host.writerId !== writerId && host.life !== undefined) host.life.isContested = true;
     }
+  }
+
+  /** Goes back to moments of a volume that nobody has. */
+  async travel(): Promise<void> {
+    if (this.profile.retainMs > 0) await this.timeTravel.goAfterAll();
   }
 
   /** What a check of the store says is wrong with the volume; empty when nothing is. */

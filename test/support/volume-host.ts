@@ -3,8 +3,10 @@ import { silentLog } from '../../src/base/log.ts';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import type { ObjectStore } from '../../src/base/object-store.ts';
 import { seededRandom } from '../../src/base/random.ts';
-import { createVolume, type NewVolume } from '../../src/volume/catalog.ts';
+import { createVolume, findVolumeId, type NewVolume } from '../../src/volume/catalog.ts';
 import { inlineWorkers } from '../../src/volume/engine-workers.ts';
+import { changeManifest } from '../../src/volume/manifest-change.ts';
+import { withRetention } from '../../src/volume/retention.ts';
 import { openVolume, type OpenVolumeOptions } from '../../src/volume/open-volume.ts';
 import { defaultVolumeSettings, type VolumeSettings } from '../../src/volume/settings.ts';
 import type { Volume } from '../../src/volume/volume.ts';
@@ -56,6 +58,11 @@ export class VolumeHost {
 
   async create(volume: NewVolume): Promise<void> {
     await createVolume(this.store, volume, { clock: this.clock, random: this.random });
+  }
+
+  async setRetention(name: string, retainMs: number): Promise<void> {
+    const id = await findVolumeId(this.store, name);
+    await changeManifest(this, id, (manifest) => withRetention(manifest, retainMs));
   }
 
   open(

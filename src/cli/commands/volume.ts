@@ -4,6 +4,14 @@ import { formatSize, parseSize, roundSize, sizeHint } from '../../base/quantity.
 import type { Manifest } from '../../format/manifest.ts';
 import type { StoreUsage } from '../../volume/catalog.ts';
 import type { Family } from '../../volume/family.ts';
+import {
+  describeRetention,
+  describeWindow,
+  retainIn,
+  retainOption,
+  retentionFields,
+} from '../retention.ts';
+import { setVerb } from './volume-set.ts';
 import { fields, table } from '../output.ts';
 import { withStores } from '../stores.ts';
 import { takeOverIn, WatchProgress } from '../taking-over.ts';
@@ -43,6 +51,7 @@ export const volumeNoun: Noun = {
         )
           .choices(['local', 'store'])
           .default('local'),
+        retainOption,
       ],
       keys: storeKeys,
       run: create,
@@ -83,6 +92,7 @@ export const volumeNoun: Noun = {
     },
     resizeVerb,
     cloneVerb,
+    setVerb,
     checkVerb,
     scrubVerb,
     repairVerb,
@@ -107,6 +117,7 @@ async function create(invocation: Invocation): Promise<undefined> {
     sizeBytes,
     codec: options['codec'] as Manifest['codec'],
     durability: options['durability'] as Manifest['durability'],
+    retainMs: retainIn(options) ?? 0,
   };
   await withStores(invocation, async (all) => {
     const [opened, ...others] = all;
@@ -181,10 +192,15 @@ async function show(invocation: Invocation): Promise<undefined> {
     const { familyOf } = await import('../../volume/family.ts');
     const { clock, random } = invocation.drivers;
     const family = await familyOf({ clock, random, store: opened.store }, manifest);
-    invocation.output.result({ ...withStore(found), usage, setAside, family }, () =>
+    const retention = await retentionFields(manifest, clock.wallMs());
+    const window = await describeWindow(manifest, clock.wallMs());
+    const result = { ...withStore(found), retention, usage, setAside, family };
+    invocation.output.result(result, () =>
       fields([
         ...rowsOf(found, usage),
         ...familyRows(family),
+        ['keeps', describeRetention(manifest)],
+        ['can be had as of', window],
         ...setAside.map((each): [string, string] => ['set aside', describeSetAside(each)]),
       ]),
     );

@@ -1,0 +1,114 @@
+import type { Clock } from '../base/clock.ts';
+import { isoTime } from '../base/clock.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
+import type { ObjectStore } from '../base/object-store.ts';
+import type { Manifest } from '../format/manifest.ts';
+import { BlockMap } from './block-map.ts';
+import { FrameReader } from './frame-reader.ts';
+import { blockMemory, replay } from './live-blocks.ts';
+import { epochsOf, findMoment, type Moment, type WantedMoment } from './moments.ts';
+import { findManifest } from './ownership.ts';
+import { PageTable } from './page-table.ts';
+import { PlacementTable } from './placement-table.ts';
+import { ReadOnlyVolume } from './read-only-volume.ts';
+import { segmentOf } from './retention.ts';
+import { StoredPlaces } from './segment-places.ts';
+import type { VolumeSettings } from './settings.ts';
+import { nothingWritten, type VolumeStatistics } from './statistics.ts';
+import { VolumeReader } from './volume-reader.ts';
+
+export interface OpenMomentOptions {
+  readonly store: ObjectStore;
+  readonly clock: Clock;
+  readonly settings: VolumeSettings;
+}
+
+/** Finds a moment of a volume in the store alone: `held` when its writer alone could say. */
+export function findStoredMoment(
+  { store, clock, settings }: OpenMomentOptions,
+  manifest: Manifest,
+  wanted: WantedMoment,
+): Promise<Moment> {
+  const nowMs = clock.wallMs();
+  const concurrency = settings.getConcurrency;
+  return findMoment({ store, manifest, concurrency, nowMs, storedThroughMs: 0 }, wanted);
+}
+
+/**
+ * Opens a volume as of a moment, for reading. Nothing is written and nothing is pinned: it can be read
+ * as long as the volume keeps that moment.
+ */
+export async function openMoment(
+  { store, clock, settings }: OpenMomentOptions,
+  moment: Moment,
+  timeMs: number,
+): Promise<ReadOnlyVolume> {
+  const startedMs = clock.monotonicMs();
+  const { manifest } = moment;
+  const name = `${manifest.name}@${isoTime(timeMs)}`;
+  const table = await PageTable.load(store, manifest, moment.base);
+  const map = new BlockMap((pageIndex) => table.has(pageIndex));
+  for (const { segment, entries } of moment.segments) replay(map, segment, entries);
+  const { cache, memory } = blockMemory(map, settings);
+  const frames = new FrameReader({
+    store,
+    clock,
+    diskCache: undefined,
+    journaled: new Map(),
+    places: new StoredPlaces({
+      store,
+      lineage: () => manifest,
+      placement: await PlacementTable.load(store, manifest.id, manifest.placement),
+      isChangedByOthers: true,
+      epochOf: epochsOf(moment),
+    }),
+  });
+  const reader = new VolumeReader({
+    volume: name,
+    sizeBytes: () => manifest.sizeBytes,
+    map,
+    memory,
+    cache,
+    frames,
+    readaheadBytes: Math.min(settings.readaheadBytes, Math.floor(settings.cacheBytes / 4)),
+    readPage: (pageIndex) => table.readPage(pageIndex),
+  });
+  const attachment = {
+    tookMs: clock.monotonicMs() - startedMs,
+    storedTailSegments: moment.segments.length,
+    recoveredSegments: 0,
+    recoveredBytes: 0,
+  };
+  const statistics = (): VolumeStatistics => ({
+    ...nothingWritten,
+    epoch: manifest.epoch,
+    durability: manifest.durability,
+    cacheBytes: cache.memoryBytes,
+    cacheHits: cache.hits,
+    cacheMisses: cache.misses,
+    storeReads: frames.storeReads,
+    mapBytes: map.memoryBytes,
+    attachment,
+    failure: undefined,
+  });
+  return new ReadOnlyVolume({
+    ...{ name, sizeBytes: manifest.sizeBytes, reader, statistics },
+    refusal: `${name} is in the past, which nobody writes: clone it to go on from it.`,
+    explain: (error) => explain(store, moment, name, error),
+  });
+}
+
+/** Bytes that cannot be read are no damage once that moment is no longer kept. */
+async function explain(
+  store: ObjectStore,
+  { manifest, base }: Moment,
+  name: string,
+  error: unknown,
+): Promise<unknown> {
+  if (!isStorageError(error, 'corrupt')) return error;
+  const found = await findManifest(store, manifest.id).catch(() => undefined);
+  const keptFrom = found?.manifest.retention?.keptFrom;
+  if (found === undefined) return error;
+  if (keptFrom !== undefined && segmentOf(keptFrom.checkpoint) <= segmentOf(base)) return error;
+  return new StorageError('not-found', `${name} is no longer kept.`, { cause: error });
+}
