@@ -106,11 +106,9 @@ export function volumeSources(
         });
       },
       async grow(name, sizeBytes) {
-        const settings = volumeSettings(settingsOf(name));
         const distrust = settingsOf(name).unsafe_single_writer ? undefined : await trust.judge();
         if (distrust !== undefined) throw new StorageError('read-only', distrust);
-        const context = { store, clock, random, log, settings, name, writerId: await writerId };
-        return growDetached(context, sizeBytes);
+        return growDetached({ store, random, name, writerId: await writerId }, sizeBytes);
       },
       async close() {
         await workers.close();

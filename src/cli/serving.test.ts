@@ -84,7 +84,7 @@ describe('elasticdrive serve', () => {
     expect(machine.stdout.text).toContain('nbd://127.0.0.1:9999/drive0  (64KiB in s3://c)');
     await ini(131_072);
     expect(await serveAndStop('--config', 'config.ini')).toBe(0);
-    expect(machine.stderr.text).toContain('keeps the size that it was made with');
+    expect(machine.stderr.text).toContain('the volume keeps its size');
     expect(machine.stdout.text).toContain('(64KiB in s3://c)');
   });
 

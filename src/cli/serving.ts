@@ -148,7 +148,7 @@ async function makeVolume(
   log.info('volume created', { volume: name, size: formatSize(sizeBytes), store: store.url });
 }
 
-/** The drive of the INI file: made once, and then used at the size that it was made with. */
+/** The drive of the INI file: made once, and then used at the size that it has. */
 async function makeFirstDrive(
   invocation: Invocation,
   opened: OpenStore,
@@ -159,9 +159,12 @@ async function makeFirstDrive(
   const present = (await source.list()).find(({ name }) => name === volume.name);
   if (present === undefined) await makeVolume(invocation, opened, volume, log);
   else if (present.sizeBytes !== volume.sizeBytes) {
-    log.warn('the volume keeps the size that it was made with; VOLUMESIZE is not used', {
-      volume: volume.name,
-      size: formatSize(present.sizeBytes),
-    });
+    log.warn(
+      'the volume keeps its size; VOLUMESIZE is for making it, "volume resize" for changing it',
+      {
+        volume: volume.name,
+        size: formatSize(present.sizeBytes),
+      },
+    );
   }
 }

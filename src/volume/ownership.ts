@@ -61,8 +61,7 @@ export async function findManifest(
  */
 export class Ownership {
   private readonly context: OwnershipContext;
-  /** `undefined`: nobody's, while a volume is changed that nobody has. */
-  private readonly writerId: string | undefined;
+  private readonly writerId: string;
   private current: LoadedManifest;
   private chain: Promise<unknown> = Promise.resolve();
   private cancelRenewal: (() => void) | undefined;
@@ -77,11 +76,7 @@ export class Ownership {
   /** How long what is known of the volume holds. */
   readonly lease: Lease;
 
-  private constructor(
-    context: OwnershipContext,
-    writerId: string | undefined,
-    current: LoadedManifest,
-  ) {
+  private constructor(context: OwnershipContext, writerId: string, current: LoadedManifest) {
     this.context = context;
     this.writerId = writerId;
     this.current = current;
@@ -132,28 +127,6 @@ export class Ownership {
       throw new StorageError('conflict', message, { cause: error });
     }
     return ownership;
-  }
-
-  /**
-   * Changes the manifest of a volume that nobody serves, without taking it: its epoch stays, and so
-   * does a journal that belongs to that. `conflict` when it has changed since `loaded`.
-   */
-  static async changeOnce(
-    context: OwnershipContext,
-    loaded: LoadedManifest,
-    change: (manifest: Manifest) => Manifest,
-  ): Promise<void> {
-    const { name, writer } = loaded.manifest;
-    const ownership = new Ownership(context, writer?.id, loaded);
-    try {
-      await ownership.swap(change);
-    } catch (error) {
-      if (!isStorageError(error, 'lost-ownership')) throw error;
-      const message = `Volume ${name} was changed by another host meanwhile; try again.`;
-      throw new StorageError('conflict', message, { cause: error });
-    } finally {
-      ownership.end(new StorageError('shutting-down', `Volume ${name} was changed once.`));
-    }
   }
 
   get manifest(): Manifest {

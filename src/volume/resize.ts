@@ -1,10 +1,12 @@
-import { isStorageError, StorageError } from '../base/errors.ts';
+import { StorageError } from '../base/errors.ts';
+import type { ObjectStore } from '../base/object-store.ts';
+import type { Random } from '../base/random.ts';
 import { formatSize } from '../base/quantity.ts';
 import { entryKind } from '../format/entry.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { findVolumeId, requireVolumeSize } from './catalog.ts';
-import { loadManifest, Ownership, type OwnershipContext } from './ownership.ts';
-import { whenFree } from './take-over.ts';
+import { changeManifest } from './manifest-change.ts';
+import { heldError } from './take-over.ts';
 import type { VolumeParts } from './volume-parts.ts';
 
 export interface Resized {
@@ -44,34 +46,31 @@ export async function shrink(
   await ownership.update((manifest) => ({ ...manifest, sizeBytes }));
 }
 
-export interface GrowDetachedOptions extends OwnershipContext {
+export interface GrowDetachedOptions {
+  readonly store: ObjectStore;
+  readonly random: Random;
   readonly name: string;
   /** Whose journal, left by a crash, makes the volume nobody else's. */
   readonly writerId: string;
 }
-
-/** So often a change is tried again that others came before. */
-const attempts = 20;
 
 /**
  * Makes a volume larger that no daemon has, in one change of its manifest: nothing is attached, and a
  * journal that a crash left keeps its epoch. `held` when another host has the volume.
  */
 export async function growDetached(
-  options: GrowDetachedOptions,
+  { store, random, name, writerId }: GrowDetachedOptions,
   sizeBytes: number,
 ): Promise<Resized> {
-  const { store, name } = options;
   const volumeId = await findVolumeId(store, name);
-  for (let attempt = 1; ; attempt += 1) {
-    const loaded = await whenFree(await loadManifest(store, volumeId), options);
-    try {
-      await Ownership.changeOnce(options, loaded, (manifest) => grown(manifest, sizeBytes));
-      return { beforeBytes: loaded.manifest.sizeBytes, sizeBytes };
-    } catch (error) {
-      if (!isStorageError(error, 'conflict') || attempt === attempts) throw error;
-    }
-  }
+  let beforeBytes = sizeBytes;
+  await changeManifest({ store, random }, volumeId, (manifest) => {
+    const { writer } = manifest;
+    if (writer !== undefined && writer.id !== writerId) throw heldError(manifest);
+    beforeBytes = manifest.sizeBytes;
+    return beforeBytes === sizeBytes ? manifest : grown(manifest, sizeBytes);
+  });
+  return { beforeBytes, sizeBytes };
 }
 
 function grown(manifest: Manifest, sizeBytes: number): Manifest {

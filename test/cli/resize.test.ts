@@ -1,9 +1,15 @@
 /** `elasticdrive volume resize` as a user runs it, with clients that are connected meanwhile. */
 import { join, resolve } from 'node:path';
 import { expect, it } from 'vitest';
-import { createVolume, Daemon, directoryStore, type TestStore } from '../support/daemon.ts';
+import {
+  createVolume,
+  Daemon,
+  directoryStore,
+  elasticdrive,
+  type TestStore,
+} from '../support/daemon.ts';
 import { NbdClient } from '../support/nbd-client.ts';
-import { type ProgramResult, run, TemporaryDirectory } from '../support/programs.ts';
+import { type ProgramResult, run, Server, TemporaryDirectory } from '../support/programs.ts';
 
 const command = resolve('bin/elasticdrive.js');
 const gibibyte = 2 ** 30;
@@ -57,6 +63,10 @@ it('grows a volume under its clients, for good', async () => {
   const another = await NbdClient.connect(daemon.socketPath, 'data');
   expect(another.sizeBytes).toBe(3 * gibibyte);
   expect(await daemon.status()).toMatchObject({ volumes: [{ sizeBytes: 3 * gibibyte }] });
+  const listed = await elasticdrive(machine.store, [
+    ...['volume', 'list', '--json', '--store', machine.store.url],
+  ]);
+  expect(JSON.parse(listed.stdout)).toMatchObject([{ name: 'data', sizeBytes: 3 * gibibyte }]);
   await client.flush();
   await daemon.crash();
   daemon = await machine.start();
@@ -64,6 +74,30 @@ it('grows a volume under its clients, for good', async () => {
   expect(back.sizeBytes).toBe(3 * gibibyte);
   expect(Buffer.compare(await back.read(3 * gibibyte - 4096, 4096), block)).toBe(0);
   back.destroy();
+});
+
+it('is seen through a proxy, by who connects anew and by who was there before', async () => {
+  await using root = await TemporaryDirectory.make();
+  const machine = await machineAt(root);
+  await using daemon = await machine.start();
+  const uri = daemon.uri('data');
+  await using proxy = new Server(process.execPath, [
+    ...[command, 'proxy', uri, '--at', 'nbd://127.0.0.1:0'],
+  ]);
+  const port = Number(await proxy.until(() => /nbd:\/\/127\.0\.0\.1:(\d+)/.exec(proxy.log)?.[1]));
+  const before = await NbdClient.connect(port, 'data');
+  expect(before.sizeBytes).toBe(gibibyte);
+  await expect(before.write(gibibyte, block)).rejects.toMatchObject({ number: noSpace });
+  await machine.resize('data', '2GiB');
+  await before.write(2 * gibibyte - 4096, block);
+  await machine.resize('data', '3GiB');
+  const after = await NbdClient.connect(port, 'data');
+  expect(after.sizeBytes).toBe(3 * gibibyte);
+  expect(Buffer.compare(await after.read(2 * gibibyte - 4096, 4096), block)).toBe(0);
+  await after.flush();
+  before.destroy();
+  after.destroy();
+  expect(await proxy.stop()).toBe(0);
 });
 
 it('does it in the store where there is no daemon, and cuts off only what nobody has', async () => {

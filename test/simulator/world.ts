@@ -206,18 +206,10 @@ export class World {
     const asking = sizes.askOutside(blocks);
     trace.add('growDetached', 'asked', blocks);
     try {
-      await engine.growDetached(
-        {
-          store: this.store.for(life, profile.patience),
-          clock: life.clock,
-          random,
-          log: silentLog,
-          settings: profile.settings,
-          name: volumeName,
-          writerId: host.writerId,
-        },
-        blocks * blockBytes,
-      );
+      const store = this.store.for(life, profile.patience);
+      const { writerId } = host;
+      const sizeBytes = blocks * blockBytes;
+      await engine.growDetached({ store, random, name: volumeName, writerId }, sizeBytes);
       asking.answered();
       trace.add('growDetached', 'answered', blocks);
     } catch (thrown) {

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { sleep, systemClock } from '../../src/base/clock.ts';
 import { StorageError } from '../../src/base/errors.ts';
-import { silentLog } from '../../src/base/log.ts';
 import type { ObjectStore } from '../../src/base/object-store.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { encodeManifest } from '../../src/format/manifest.ts';
@@ -13,12 +12,14 @@ import { checkVolume } from '../../src/volume/check.ts';
 import { loadManifest } from '../../src/volume/ownership.ts';
 import { growDetached, type Resized } from '../../src/volume/resize.ts';
 import type { Volume } from '../../src/volume/volume.ts';
+import { readSnapshot } from '../support/snapshot-reader.ts';
 import { forgetStore } from '../support/sound-stores.ts';
-import { readAll, smallSettings, VolumeHost } from '../support/volume-host.ts';
+import { readAll, VolumeHost } from '../support/volume-host.ts';
 
 const mebibyte = 2 ** 20;
 const plain = { fua: false };
 const random = seededRandom(23);
+const noBytes = new Uint8Array(mebibyte);
 
 async function madeHost(sizeBytes: number, store = createMemoryStore()): Promise<VolumeHost> {
   const host = new VolumeHost(store);
@@ -37,18 +38,7 @@ async function readBack(volume: Volume, offset: number, lengthBytes: number): Pr
 }
 
 function growFrom(host: VolumeHost, sizeBytes: number): Promise<Resized> {
-  return growDetached(
-    {
-      store: host.store,
-      clock: systemClock,
-      random,
-      log: silentLog,
-      settings: smallSettings,
-      name: 'drive',
-      writerId: host.name,
-    },
-    sizeBytes,
-  );
+  return growDetached({ store: host.store, random, name: 'drive', writerId: host.name }, sizeBytes);
 }
 
 describe('growing', () => {
@@ -215,6 +205,27 @@ describe('shrinking', () => {
     expected.set(data.subarray(0, 8192), 30 * mebibyte);
     expect(Buffer.compare(await readAll(there), expected)).toBe(0);
     await there.close();
+  });
+
+  test('leaves snapshots their size and their blocks', async () => {
+    const { host, volume } = await written(createMemoryStore());
+    const before = await readAll(volume);
+    const { id } = await volume.createSnapshot({ name: 'large' });
+    await volume.whenSnapshotCompleted(id);
+    await volume.shrink(mebibyte);
+    await volume.createSnapshot({ name: 'small' });
+    await volume.close();
+    const large = await readSnapshot(host.store, 'drive', 'large');
+    expect(Buffer.compare(large, before)).toBe(0);
+    const small = await readSnapshot(host.store, 'drive', 'small');
+    expect(Buffer.compare(small, before.subarray(0, mebibyte))).toBe(0);
+    await growFrom(host, 130 * mebibyte);
+    const again = await host.open('drive');
+    expect(Buffer.compare(await readBack(again, 100 * mebibyte, mebibyte), noBytes)).toBe(0);
+    await again.write(100 * mebibyte, random.bytes(4096), plain);
+    await again.close();
+    const still = await readSnapshot(host.store, 'drive', 'large');
+    expect(Buffer.compare(still, before)).toBe(0);
   });
 
   test('serves nothing past the new end from its beginning on', async () => {
