@@ -60,14 +60,24 @@ function readOptions(): Options {
 }
 
 function showTotals(totals: Totals): void {
-  const { seeds, crashes, servingCrashes, operations, recoveries, travels, virtualMs, seconds } =
-    totals;
+  const {
+    seeds,
+    crashes,
+    servingCrashes,
+    operations,
+    recoveries,
+    snapshots,
+    travels,
+    virtualMs,
+    seconds,
+  } = totals;
   const hours = virtualMs / 3_600_000;
   console.log(`seeds            ${seeds}`);
   console.log(`crashes          ${crashes}`);
   console.log(`while serving    ${servingCrashes}; the others while attaching, or waiting to`);
   console.log(`recoveries       ${recoveries}, each compared block by block`);
   console.log(`past moments     ${travels}, each likewise`);
+  console.log(`snapshots        ${snapshots}, read and compared when they were completed`);
   console.log(`operations       ${operations}`);
   console.log(`simulated time   ${hours.toFixed(1)} hours`);
   console.log(`time             ${seconds.toFixed(1)} s`);

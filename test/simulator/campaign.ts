@@ -10,6 +10,7 @@ export interface Totals {
   operations: number;
   recoveries: number;
   travels: number;
+  snapshots: number;
   virtualMs: number;
   seconds: number;
 }
@@ -29,6 +30,7 @@ export class Campaign {
     operations: 0,
     recoveries: 0,
     travels: 0,
+    snapshots: 0,
     virtualMs: 0,
     seconds: 0,
   };
@@ -47,6 +49,7 @@ export class Campaign {
     totals.operations += outcome.operations;
     totals.recoveries += outcome.attached;
     totals.travels += outcome.travels;
+    totals.snapshots += outcome.snapshots;
     totals.virtualMs += outcome.virtualMs;
     totals.seconds += (performance.now() - startedMs) / 1000;
     return outcome;

@@ -1,16 +1,5 @@
-import type { Patch } from './engine.ts';
-
-/** A planted bug: one promise of the engine broken in its source, and how soon that must be seen. */
-export interface PlantedBug {
-  readonly name: string;
-  readonly patches: readonly Patch[];
-  /** Seeds within which it must be caught. */
-  readonly seeds: number;
-}
-
-function planted(name: string, seeds: number, file: string, find: string, put: string): PlantedBug {
-  return { name, seeds, patches: [{ file, find, put }] };
-}
+import { type PlantedBug, planted } from './planted.ts';
+import { snapshotBugs } from './snapshot-canaries.ts';
 
 /** One for each promise, and those that were really there once; each says what it breaks. */
 export const plantedBugs: readonly PlantedBug[] = [
@@ -245,4 +234,5 @@ export const plantedBugs: readonly PlantedBug[] = [
     'if (this.counters.requestsInFlight > 0) return;',
     'if (this.counters.requestsInFlight > 0 && !this.dead) return;',
   ),
+  ...snapshotBugs,
 ];

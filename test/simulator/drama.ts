@@ -338,6 +338,7 @@ export class Drama {
     const before = await last.readAll();
     if (before === undefined || !(await last.close())) throw new Error('the end was not reached');
     await this.elsewhere(before);
+    await world.judge.end();
   }
 
   /** Who lost the volume must have noticed before its lease has run out twice. */

@@ -9,6 +9,7 @@ const alphabet: readonly Request[] = [
   { kind: 'zero', first: 1, count: 1 },
   { kind: 'trim', first: 0, count: 2 },
   { kind: 'flush' },
+  { kind: 'snapshot' },
   { kind: 'upload' },
   { kind: 'reopen' },
 ];

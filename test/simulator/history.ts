@@ -74,6 +74,18 @@ export class History {
     return this.versionsOf(block).at(-1) as Version;
   }
 
+  /**
+   * For each block the versions that it may have had at `moment` or after it; those that could be
+   * forgotten are there when `moment` is that of a reader.
+   */
+  versionsSince(moment: number): Version[][] {
+    return this.blocks.map((versions) => {
+      let first = versions.length - 1;
+      while (first > 0 && (versions[first] as Version).answered >= moment) first -= 1;
+      return versions.slice(first);
+    });
+  }
+
   private versionsOf(block: number): Version[] {
     return this.blocks[block] as Version[];
   }

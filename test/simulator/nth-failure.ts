@@ -4,20 +4,24 @@ import type { Engine } from './engine.ts';
 import { type Request, Stage } from './stage.ts';
 
 /** What is done while one call fails: every part of the engine has something to do. */
-const requests: readonly Request[] = [
+export const requests: readonly Request[] = [
   { kind: 'write', first: 0, count: 3 },
   { kind: 'flush' },
   { kind: 'write', first: 1, count: 1 },
+  { kind: 'snapshot' },
   { kind: 'upload' },
   { kind: 'zero', first: 2, count: 1 },
   { kind: 'write', first: 0, count: 1 },
   { kind: 'write', first: 0, count: 2 },
   { kind: 'flush' },
+  { kind: 'snapshot' },
   { kind: 'trim', first: 0, count: 1 },
   { kind: 'reopen' },
+  { kind: 'forget' },
   { kind: 'write', first: 2, count: 1 },
   { kind: 'flush' },
   { kind: 'write', first: 0, count: 3 },
+  { kind: 'snapshot' },
   { kind: 'upload' },
   { kind: 'write', first: 1, count: 2 },
   { kind: 'shrink', blocks: 1 },

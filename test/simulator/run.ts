@@ -10,6 +10,8 @@ export interface Outcome extends Counters {
   readonly hash: number;
   readonly virtualMs: number;
   readonly events: number;
+  /** Snapshots that were read, each byte. */
+  readonly snapshots: number;
   readonly failure: Error | undefined;
   /** The last of what happened, when it was asked for. */
   readonly lines: readonly string[];
@@ -46,6 +48,7 @@ export async function runSeed(engine: Engine, seed: number, isShown = false): Pr
     hash: world.trace.hash >>> 0,
     virtualMs: world.scheduler.elapsedMs,
     events: world.scheduler.happened,
+    snapshots: world.judge.readCount,
     failure,
     lines: world.trace.lines,
   };

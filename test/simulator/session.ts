@@ -3,18 +3,17 @@ import type { BlockDevice } from '../../src/base/block-device.ts';
 import { StorageError, toStorageError } from '../../src/base/errors.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { type Clients, RefusedRequest } from './clients.ts';
-import type { History, Moments, Version } from './history.ts';
+import type { History, Version } from './history.ts';
 import type { Life } from './process.ts';
 import { chance, pick } from './random.ts';
 import type { Sizes } from './sizes.ts';
+import { SnapshotRequests, type SnapshotSurroundings } from './snapshot-requests.ts';
 import type { Trace } from './trace.ts';
 import { blockBytes, type Contents, patched } from './contents.ts';
 
 /** What a session needs of the world that it is in. */
-export interface Surroundings {
-  readonly random: Random;
+export interface Surroundings extends SnapshotSurroundings {
   readonly trace: Trace;
-  readonly moments: Moments;
   readonly contents: Contents;
   readonly disk: number;
   readonly pastRandom: Random;
@@ -62,6 +61,7 @@ export class Session {
   isClosing = false;
   /** Requests without an answer. */
   underWay = 0;
+  readonly snapshots: SnapshotRequests;
   private readonly around: Surroundings;
   /** The network's, where there is one. */
   private readonly clients: Clients | undefined;
@@ -83,6 +83,7 @@ export class Session {
     this.life = life;
     this.history = history;
     this.around = around;
+    this.snapshots = new SnapshotRequests(this, around);
     const { epoch, durability } = volume.statistics();
     this.epoch = epoch;
     this.isStoreDurable = durability === 'store';
@@ -153,11 +154,12 @@ export class Session {
     if (kind < 0.8) return this.read();
     if (kind < 0.82) return this.status();
     if (kind < 0.84) return this.prefetch();
+    if (kind < 0.87) return this.snapshots.request();
     return this.flush().then(() => undefined);
   }
 
   /** Asks the daemon; false when it answered with an error, which must have an excuse. */
-  private async attempt(
+  async attempt(
     name: string,
     at: number,
     ask: () => Promise<unknown> | undefined,
@@ -475,6 +477,8 @@ export class Session {
   async close(): Promise<boolean> {
     this.isOver = true;
     this.isClosing = true;
+    // One that comes too late is refused, or made.
+    if (chance(this.around.random, 0.1)) void this.snapshots.create(false);
     const asked = this.around.moments.next();
     if (!(await this.attempt('close', 0, () => this.giveUp()))) return false;
     this.history.promiseInStore(asked);

@@ -13,6 +13,9 @@ export type Request =
   | { readonly kind: 'flush' }
   /** The volume has that many blocks from now on. */
   | { readonly kind: 'grow' | 'shrink'; readonly blocks: number }
+  | { readonly kind: 'snapshot' }
+  /** The oldest snapshot is deleted. */
+  | { readonly kind: 'forget' }
   /** Time in which everything is uploaded, and a checkpoint made. */
   | { readonly kind: 'upload' }
   /** The volume is given up and attached again. */
@@ -125,6 +128,12 @@ export class Stage {
       case 'shrink':
         await session.shrink(request.blocks);
         break;
+      case 'snapshot':
+        await session.snapshots.create(false);
+        break;
+      case 'forget':
+        await session.snapshots.deleteOldest();
+        break;
       case 'upload':
         await this.wait(settledMs);
         break;
@@ -181,6 +190,11 @@ export class Stage {
   /** Comes back after a crash, as it may, and works on. */
   async comeBack(): Promise<void> {
     await this.perform([{ kind: 'write', first: 1, count: 1 }, { kind: 'flush' }]);
+    const { judge } = this.world;
+    while (judge.manifest?.snapshots.some(({ isCompleted }) => !isCompleted) === true) {
+      await this.perform([{ kind: 'upload' }]);
+    }
+    await judge.end();
   }
 
   /** Works on, and is found the same by another host. */
@@ -196,6 +210,7 @@ export class Stage {
     const isSame = found?.every((bytes, at) => Buffer.compare(bytes, before?.[at] ?? bytes) === 0);
     if (isSame !== true) throw new Error('another host finds other bytes');
     await there.close();
+    await this.world.judge.end();
     const wrong = await this.world.check();
     if (wrong.length > 0) throw new Error(`the store is not sound: ${wrong.join('; ')}`);
   }

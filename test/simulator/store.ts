@@ -27,6 +27,8 @@ export class SimulatedStore {
   onDone: (name: Operation) => void = () => undefined;
   /** Told at the moment at which a writer takes the volume from another that had not given it up. */
   onTaken: (writerId: string) => void = () => undefined;
+  /** Told of each manifest at the moment at which it is stored. */
+  onManifest: (value: Uint8Array) => void = () => undefined;
   private writerId: string | undefined;
   /** Of the volume, as the manifest has it. */
   epoch = 0;
@@ -99,7 +101,10 @@ export class SimulatedStore {
       ...served,
       swap: async (key, expected, value, options) => {
         const version = await served.swap(key, expected, value, options);
-        if (version !== undefined && key.endsWith(manifestName)) this.noteWriter(value);
+        if (version !== undefined && key.endsWith(manifestName)) {
+          this.noteWriter(value);
+          this.onManifest(value);
+        }
         return version;
       },
       list: (prefix, options = {}) => {

@@ -1,8 +1,9 @@
-import { plantedBugs, type PlantedBug } from './canaries.ts';
+import { plantedBugs } from './canaries.ts';
 import type { Campaign } from './campaign.ts';
 import { loadEngine } from './engine.ts';
 import { type ExhaustiveResult, runExhaustive } from './exhaustive.ts';
 import { failEachCall, type FailingPart } from './nth-failure.ts';
+import type { PlantedBug } from './planted.ts';
 import type { Outcome } from './run.ts';
 import { runSeed } from './run.ts';
 import { foundBugs } from './seeds.ts';

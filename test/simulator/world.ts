@@ -16,6 +16,7 @@ import { chance, pick } from './random.ts';
 import { Scheduler } from './scheduler.ts';
 import { Session } from './session.ts';
 import { Sizes } from './sizes.ts';
+import { SnapshotJudge } from './snapshots.ts';
 import { SimulatedStore } from './store.ts';
 import { TimeTravel } from './time-travel.ts';
 import { Trace } from './trace.ts';
@@ -54,6 +55,7 @@ export class World {
   readonly engine: Engine;
   readonly profile: Profile;
   readonly moments = new Moments();
+  readonly judge: SnapshotJudge;
   readonly counters: Counters = {
     crashes: 0,
     servingCrashes: 0,
@@ -80,6 +82,7 @@ export class World {
     this.pastRandom = seededRandom(seed + 5);
     this.trace = new Trace(this.scheduler, isShown);
     this.store = new SimulatedStore(engine, this.scheduler, seededRandom(seed + 1), this.trace);
+    this.judge = new SnapshotJudge(engine, this.scheduler, this.store);
     this.contents = new Contents(this.random);
     this.history = History.empty(profile.blockCount);
     this.sizes = new Sizes(profile.blockCount, profile.firstBlockCount ?? profile.blockCount);
@@ -106,6 +109,7 @@ export class World {
     // What a changed bit takes with it was promised, and cannot be kept.
     disk.onRot = () => {
       this.history.renounce(disk.id);
+      this.judge.forsake();
       const host = this.hosts.find((known) => known.disk === disk);
       if (host?.life !== undefined) host.life.isContested = true;
     };
@@ -141,9 +145,10 @@ export class World {
   async attach(host: Host, life: Life, takeOver: TakeOver): Promise<Session | StorageError> {
     const { engine, profile } = this;
     const disk = host.disk.for(life);
+    const store = this.store.for(life, profile.patience);
     try {
       const volume = await engine.openVolume({
-        store: this.store.for(life, profile.patience),
+        store,
         disk,
         workers: this.workers(life, host),
         clock: life.clock,
@@ -156,6 +161,7 @@ export class World {
         takeOver,
       });
       const session = new Session(volume, this.clientsOf(volume, life), life, this.history, {
+        ...{ engine, store, judge: this.judge },
         random: this.random,
         trace: this.trace,
         moments: this.moments,
@@ -283,6 +289,7 @@ export class World {
   private taken(writerId: string): void {
     this.trace.add('taken', writerId, 0);
     this.history.renounce();
+    this.judge.forsake();
     for (const host of this.hosts) {
       if (host.writerId !== writerId && host.life !== undefined) host.life.isContested = true;
     }
@@ -333,6 +340,7 @@ export class World {
   loseDisk(host: Host): void {
     this.trace.add('disk lost', host.name, 0);
     this.history.renounce(host.disk.id);
+    this.judge.forsake();
     host.disk = this.makeDisk();
     host.writerId = this.makeWriterId();
   }

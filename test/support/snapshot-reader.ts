@@ -6,8 +6,8 @@ import { manifestKey } from '../../src/format/names.ts';
 import type { Snapshot } from '../../src/format/snapshot.ts';
 import { findVolume } from '../../src/volume/catalog.ts';
 import { openReadOnly } from '../../src/volume/read-only-volume.ts';
+import { defaultVolumeSettings } from '../../src/volume/settings.ts';
 import { findSnapshot } from '../../src/volume/snapshot-changes.ts';
-import { smallSettings } from './volume-host.ts';
 
 /** The manifest that the volume would have if it ended with the snapshot and nobody had it. */
 function viewOf(manifest: Manifest, snapshot: Snapshot): Manifest {
@@ -24,13 +24,17 @@ function viewOf(manifest: Manifest, snapshot: Snapshot): Manifest {
   };
 }
 
+interface Opening {
+  readonly open: typeof openReadOnly;
+  readonly clock: Clock;
+}
+
 /** A completed snapshot as a device, from what its checkpoint refers to in the store and nothing else. */
 export async function openSnapshotView(
   store: ObjectStore,
   manifest: Manifest,
   snapshot: Snapshot,
-  open = openReadOnly,
-  clock: Clock = systemClock,
+  { open, clock }: Opening = { open: openReadOnly, clock: systemClock },
 ): Promise<BlockDevice> {
   const value = encodeManifest(viewOf(manifest, snapshot));
   const key = manifestKey(manifest.id);
@@ -40,7 +44,8 @@ export async function openSnapshotView(
       wanted === key ? { value, version: 'view' } : store.load(wanted, options),
   };
   const { name } = manifest;
-  return open({ store: view, clock, name, settings: smallSettings, reason: 'it is a snapshot' });
+  const settings = { ...defaultVolumeSettings, cacheBytes: 2 ** 20 };
+  return open({ store: view, clock, name, settings, reason: 'it is a snapshot' });
 }
 
 /** All bytes of a snapshot. */

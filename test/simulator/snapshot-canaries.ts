@@ -1,0 +1,66 @@
+import { type PlantedBug, planted } from './planted.ts';
+
+/** Planted bugs of snapshots: one for each promise. */
+export const snapshotBugs: readonly PlantedBug[] = [
+  planted(
+    'a snapshot’s cut is no instant: what is written after it lands in its last segment',
+    200,
+    'volume/snapshots.ts',
+    'segments.seal();',
+    '',
+  ),
+  planted(
+    'a snapshot is in the manifest before the local disk has all of it',
+    2000,
+    'volume/snapshots.ts',
+    'await onDisk;',
+    '',
+  ),
+  planted(
+    'a checkpoint goes past a cut that is not in the manifest yet',
+    1000,
+    'volume/checkpointer.ts',
+    'const hold = { segment };',
+    'const hold = { segment: Number.POSITIVE_INFINITY, cut: segment };',
+  ),
+  planted(
+    'a checkpoint goes past the cut of a pending snapshot',
+    200,
+    'volume/checkpointer.ts',
+    'const cuts = pendingSnapshots(this.context.ownership.manifest);',
+    'const cuts: { segment: number }[] = [];',
+  ),
+  planted(
+    'a snapshot is called completed before its checkpoint is stored',
+    200,
+    'volume/snapshot-changes.ts',
+    'const isCompleted = headSegment === cut.segment;',
+    'const isCompleted = headSegment <= cut.segment;',
+  ),
+  planted(
+    'a pending snapshot is kept past the end of the log',
+    1000,
+    'volume/snapshot-changes.ts',
+    '({ isCompleted, segment }) => isCompleted || segment <= lastSegment,',
+    '() => lastSegment >= 0,',
+  ),
+  planted(
+    'what is only in the journal does not count when pending snapshots are given up',
+    500,
+    'volume/attach.ts',
+    'lastSegment + replayedCount,',
+    'lastSegment + 0 * replayedCount,',
+  ),
+  planted(
+    'a writer puts back the snapshots that it remembers',
+    500,
+    'volume/ownership.ts',
+    `    return this.inTurn(() =>
+      this.swap((before) => {
+        const changed = change(before);`,
+    `    const remembered = this.manifest;
+    return this.inTurn(() =>
+      this.swap((before) => {
+        const changed = { ...change(before), snapshots: change(remembered).snapshots };`,
+  ),
+];

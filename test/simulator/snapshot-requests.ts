@@ -1,0 +1,105 @@
+import { isStorageError } from '../../src/base/errors.ts';
+import type { ObjectStore } from '../../src/base/object-store.ts';
+import type { Random } from '../../src/base/random.ts';
+import type { Snapshot } from '../../src/format/snapshot.ts';
+import type { Engine } from './engine.ts';
+import type { Moments } from './history.ts';
+import { chance, choose } from './random.ts';
+import type { Session } from './session.ts';
+import type { SnapshotJudge, SnapshotRecord } from './snapshots.ts';
+
+/** Of one volume, at most. */
+const mostSnapshots = 5;
+
+export interface SnapshotSurroundings {
+  readonly engine: Engine;
+  readonly random: Random;
+  readonly moments: Moments;
+  readonly judge: SnapshotJudge;
+  /** The store as this session's host sees it. */
+  readonly store: ObjectStore;
+}
+
+/** Makes and deletes snapshots of an attached volume, as its clients or from elsewhere. */
+export class SnapshotRequests {
+  private readonly session: Session;
+  private readonly around: SnapshotSurroundings;
+
+  constructor(session: Session, around: SnapshotSurroundings) {
+    this.session = session;
+    this.around = around;
+  }
+
+  async request(): Promise<void> {
+    const { random } = this.around;
+    const isFull = this.present.length >= mostSnapshots;
+    if (!isFull && chance(random, 0.75)) return this.create();
+    if (this.present.length > 0) await this.delete(choose(random, this.present));
+  }
+
+  private get present(): readonly Snapshot[] {
+    return this.around.judge.manifest?.snapshots ?? [];
+  }
+
+  async deleteOldest(): Promise<void> {
+    const [oldest] = this.present;
+    if (oldest !== undefined) await this.delete(oldest);
+  }
+
+  async create(waits = chance(this.around.random, 0.4)): Promise<void> {
+    const { session } = this;
+    const { judge, moments } = this.around;
+    const { history } = session;
+    const record = judge.ask(history, moments.next());
+    let id = '';
+    const isMade = await session.attempt('snapshot', judge.records.size, async () => {
+      ({ id } = await session.volume.createSnapshot({ name: record.name }));
+    });
+    judge.answer(record, history, moments.next());
+    record.isPromised = isMade && !session.life.isContested;
+    if (isMade && waits) await this.complete(record, id);
+  }
+
+  private async complete(record: SnapshotRecord, id: string): Promise<void> {
+    await this.session.attempt('completed', 0, async () => {
+      try {
+        await this.session.volume.whenSnapshotCompleted(id);
+        if (!record.isCompleted)
+          throw new Error(`${record.name} was said to be completed too soon`);
+      } catch (error) {
+        if (!isStorageError(error, 'not-found') || record.deletion === 'none') throw error;
+      }
+    });
+  }
+
+  private async delete({ id, name }: Snapshot): Promise<void> {
+    const { session } = this;
+    const { random, judge } = this.around;
+    const record = judge.records.get(name);
+    if (record === undefined) return;
+    if (record.deletion === 'none') record.deletion = 'asked';
+    let isDone = false;
+    const volumeId = judge.manifest?.id ?? '';
+    const isOwn = chance(random, 0.5);
+    await session.attempt('snapshot delete', 0, async () => {
+      if (isOwn) await session.volume.deleteSnapshot(id);
+      else isDone = await this.deleteElsewhere(volumeId, id);
+      isDone ||= isOwn;
+    });
+    if (isDone) record.deletion = 'done';
+  }
+
+  /** As another host would, whoever has the volume; false when its writer was quicker all the time. */
+  private async deleteElsewhere(volumeId: string, id: string): Promise<boolean> {
+    const { engine, random, store } = this.around;
+    try {
+      await engine.changeManifest({ store, random }, volumeId, (manifest) =>
+        engine.removeSnapshot(manifest, id),
+      );
+      return true;
+    } catch (error) {
+      if (!isStorageError(error, 'conflict')) throw error;
+      return false;
+    }
+  }
+}
