@@ -1,5 +1,7 @@
 import { availableParallelism, hostname } from 'node:os';
-import type { Clock } from '../base/clock.ts';
+import { type Clock, isoTime } from '../base/clock.ts';
+import { parseMoment } from '../base/moment.ts';
+import { findStoredMoment, openMoment, type OpenMomentOptions } from '../volume/moment-reader.ts';
 import { StorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import type { Random } from '../base/random.ts';
@@ -7,7 +9,7 @@ import type { Settings } from '../cli/configuration/keys.ts';
 import type { SourceRequest } from '../cli/drivers.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { formatVersionName } from '../format/version-name.ts';
-import type { VolumeSource, VolumeSummary } from '../host/volume-source.ts';
+import type { VolumeSource, VolumeSummary, VolumeVersion } from '../host/volume-source.ts';
 import { StoreTrust } from '../host/store-trust.ts';
 import { createLocalDisk } from '../store/local-disk.ts';
 import { findVolume, listVolumes } from '../volume/catalog.ts';
@@ -73,6 +75,12 @@ export function volumeSources(
       find: async (name) => summaryOf(await findVolume(store, name), await writerId),
       async findVersion(volume, version) {
         const manifest = await findVolume(store, volume);
+        const timeMs = parseMoment(version);
+        if (timeMs !== undefined) {
+          const settings = volumeSettings(settingsOf(volume));
+          const options = { store, clock, settings, memory: versionMemory };
+          return versionAsOf(options, manifest, timeMs);
+        }
         const snapshot = findSnapshot(manifest, version);
         const settings = volumeSettings(settingsOf(volume));
         return {
@@ -115,6 +123,22 @@ export function volumeSources(
         await store.close();
       },
     };
+  };
+}
+
+/** A volume as of a time, which is open as long as somebody reads it. */
+async function versionAsOf(
+  options: OpenMomentOptions,
+  manifest: Manifest,
+  timeMs: number,
+): Promise<VolumeVersion> {
+  // Whoever cannot have it is told so before he has anything.
+  const moment = await findStoredMoment(options, manifest, { timeMs, flushed: false });
+  return {
+    id: `${manifest.id}@${timeMs}`,
+    name: formatVersionName({ volume: manifest.name, version: isoTime(timeMs) }),
+    isCompleted: true,
+    open: () => openMoment(options, moment, timeMs),
   };
 }
 

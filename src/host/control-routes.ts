@@ -61,7 +61,14 @@ function wishIn({ query }: ControlRequest): SnapshotWish {
     name: fields.text('name'),
     description: fields.text('description'),
     tags: fields.texts('tags'),
+    ...momentIn(fields),
   };
+}
+
+function momentIn(fields: Fields): Pick<SnapshotWish, 'asOf'> {
+  const asOf = fields.optional('asOf', (value) => new Fields(value, 'asOf'), null);
+  if (asOf === undefined) return {};
+  return { asOf: { timeMs: asOf.count('timeMs'), flushed: asOf.flag('flushed') } };
 }
 
 function takeOverIn({ query }: ControlRequest): TakeOver {

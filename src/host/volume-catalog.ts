@@ -1,8 +1,9 @@
 import type { Clock } from '../base/clock.ts';
 import { StorageError, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { parseMoment } from '../base/moment.ts';
 import { formatDuration, formatSize, roundDuration } from '../base/quantity.ts';
-import { parseVersionName } from '../format/version-name.ts';
+import { parseVersionName, type VersionName } from '../format/version-name.ts';
 import { MeteredDevice } from './metered-device.ts';
 import type { OfferedVolume, OpenVolume, VolumeState } from './open-volume.ts';
 import {
@@ -119,7 +120,10 @@ export class VolumeCatalog {
     try {
       if (name === '') wanted = await this.#defaultName();
       const version = parseVersionName(wanted);
-      if (version !== undefined) return await this.#versions.open(version);
+      if (version !== undefined) {
+        await this.#storeThrough(version);
+        return await this.#versions.open(version);
+      }
       if (this.#detached.has(wanted)) throw detachedError(wanted);
       const attaching = this.#attach(wanted, this.#options.takeOver(wanted));
       const watch = attaching.watch();
@@ -142,6 +146,13 @@ export class VolumeCatalog {
         return Promise.resolve();
       },
     };
+  }
+
+  /** What is written here is read by the store alone as it was at a time. */
+  async #storeThrough({ volume, version }: VersionName): Promise<void> {
+    const timeMs = parseMoment(version);
+    if (timeMs === undefined) return;
+    await this.#attached.get(volume)?.volume.storeThrough?.(timeMs);
   }
 
   /** Attaches a volume because an operator says so, and lets clients have it again. */

@@ -74,6 +74,8 @@ export interface AttachedVolume extends BlockDevice {
   createSnapshot?(wish: SnapshotWish): Promise<Snapshot>;
   /** Resolves when the snapshot of that id outlives this host. */
   whenSnapshotCompleted?(id: string): Promise<Snapshot>;
+  /** Has the store all that was answered before a time, for those who read it as it was then. */
+  storeThrough?(timeMs: number): Promise<void>;
   /** Uploads everything, makes a checkpoint and gives the volume up. */
   close(): Promise<void>;
   /** Leaves at once; what was flushed is in the journal. */

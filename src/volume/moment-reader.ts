@@ -6,12 +6,14 @@ import type { Manifest } from '../format/manifest.ts';
 import { BlockMap } from './block-map.ts';
 import { FrameReader } from './frame-reader.ts';
 import { blockMemory, replay } from './live-blocks.ts';
-import { epochsOf, findMoment, type Moment, type WantedMoment } from './moments.ts';
+import { epochsOf, findMoment, type Moment } from './moments.ts';
+import type { WantedMoment } from './wanted-moment.ts';
 import { findManifest } from './ownership.ts';
 import { PageTable } from './page-table.ts';
 import { PlacementTable } from './placement-table.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
 import { segmentOf } from './retention.ts';
+import type { VersionMemory } from './snapshot-reader.ts';
 import { StoredPlaces } from './segment-places.ts';
 import type { VolumeSettings } from './settings.ts';
 import { nothingWritten, type VolumeStatistics } from './statistics.ts';
@@ -21,6 +23,8 @@ export interface OpenMomentOptions {
   readonly store: ObjectStore;
   readonly clock: Clock;
   readonly settings: VolumeSettings;
+  /** Shared with all versions that are read here; else it has as much of its own as a volume. */
+  readonly memory?: VersionMemory;
 }
 
 /** Finds a moment of a volume in the store alone: `held` when its writer alone could say. */
@@ -39,7 +43,7 @@ export function findStoredMoment(
  * as long as the volume keeps that moment.
  */
 export async function openMoment(
-  { store, clock, settings }: OpenMomentOptions,
+  { store, clock, settings, memory: shared }: OpenMomentOptions,
   moment: Moment,
   timeMs: number,
 ): Promise<ReadOnlyVolume> {
@@ -49,7 +53,9 @@ export async function openMoment(
   const table = await PageTable.load(store, manifest, moment.base);
   const map = new BlockMap((pageIndex) => table.has(pageIndex));
   for (const { segment, entries } of moment.segments) replay(map, segment, entries);
-  const { cache, memory } = blockMemory(map, settings);
+  const part = shared?.blocks.open(`${store.url} ${manifest.id}`);
+  const own = part === undefined ? blockMemory(map, settings) : undefined;
+  const cacheBytes = shared?.maximumBytes ?? settings.cacheBytes;
   const frames = new FrameReader({
     store,
     clock,
@@ -67,10 +73,10 @@ export async function openMoment(
     volume: name,
     sizeBytes: () => manifest.sizeBytes,
     map,
-    memory,
-    cache,
+    memory: own?.memory ?? { find: () => undefined },
+    cache: part ?? (own as ReturnType<typeof blockMemory>).cache,
     frames,
-    readaheadBytes: Math.min(settings.readaheadBytes, Math.floor(settings.cacheBytes / 4)),
+    readaheadBytes: Math.min(settings.readaheadBytes, Math.floor(cacheBytes / 4)),
     readPage: (pageIndex) => table.readPage(pageIndex),
   });
   const attachment = {
@@ -83,9 +89,10 @@ export async function openMoment(
     ...nothingWritten,
     epoch: manifest.epoch,
     durability: manifest.durability,
-    cacheBytes: cache.memoryBytes,
-    cacheHits: cache.hits,
-    cacheMisses: cache.misses,
+    // What is shared is counted once, for all.
+    cacheBytes: own?.cache.memoryBytes ?? 0,
+    cacheHits: (part ?? own?.cache)?.hits ?? 0,
+    cacheMisses: (part ?? own?.cache)?.misses ?? 0,
     storeReads: frames.storeReads,
     mapBytes: map.memoryBytes,
     attachment,
@@ -94,6 +101,7 @@ export async function openMoment(
   return new ReadOnlyVolume({
     ...{ name, sizeBytes: manifest.sizeBytes, reader, statistics },
     refusal: `${name} is in the past, which nobody writes: clone it to go on from it.`,
+    onClose: () => part?.close(),
     explain: (error) => explain(store, moment, name, error),
   });
 }

@@ -21,14 +21,7 @@ import type { TimedEntries } from './fold.ts';
 import { aboutObject } from './object-errors.ts';
 import { segmentOf } from './retention.ts';
 import { readSegmentTables } from './segment-tables.ts';
-
-/** Which moment of a volume is wanted. */
-export interface WantedMoment {
-  /** All that was answered before it, nothing that was asked for at it or later. Since 1970. */
-  readonly timeMs: number;
-  /** Whether it is to end where the last flush before that was answered. */
-  readonly flushed: boolean;
-}
+import type { WantedMoment } from './wanted-moment.ts';
 
 /** A volume as of a moment: a checkpoint, and what the log says after it. */
 export interface Moment {
@@ -64,8 +57,7 @@ export interface MomentContext {
 }
 
 /**
- * Finds a volume as of a moment. Errors: `usage` for the future, `not-found` before what is kept,
- * `held` when only the host that has the volume could say what was written by then.
+ * Finds a volume as of a moment. Errors: `usage` for the future and for what is not kept, `held` when only the host that has the volume could say what was written by then.
  */
 export async function findMoment(context: MomentContext, wanted: WantedMoment): Promise<Moment> {
   const retention = requireWithin(context, wanted.timeMs);
@@ -132,14 +124,14 @@ function requireWithin({ manifest, nowMs }: MomentContext, timeMs: number): Rete
   const { retention, name } = manifest;
   if (retention === undefined) {
     throw new StorageError(
-      'not-found',
+      'usage',
       `Volume ${name} does not keep what it was: "elasticdrive volume set ${name} --retain 24h" makes it keep that from now on.`,
     );
   }
   const { keptFrom } = retention;
   if (keptFrom === undefined) {
     throw new StorageError(
-      'not-found',
+      'usage',
       `Volume ${name} keeps what is written from its next checkpoint on; there is no moment to go back to yet.`,
     );
   }
@@ -152,7 +144,7 @@ function requireWithin({ manifest, nowMs }: MomentContext, timeMs: number): Rete
   if (timeMs <= keptFrom.timeMs) {
     const from = isoTime(keptFrom.timeMs + 1);
     throw new StorageError(
-      'not-found',
+      'usage',
       `Volume ${name} can be had as of ${from} or later, not as of ${isoTime(timeMs)}.`,
     );
   }
@@ -173,7 +165,7 @@ function requireStored({ manifest, storedThroughMs }: MomentContext, timeMs: num
 function noFlush({ name, retention }: Manifest, timeMs: number): StorageError {
   const from = isoTime((retention?.keptFrom?.timeMs ?? 0) + 1);
   return new StorageError(
-    'not-found',
+    'usage',
     `No flush of volume ${name} was answered between ${from} and ${isoTime(timeMs)}: ask without --flushed.`,
   );
 }

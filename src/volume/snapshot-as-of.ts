@@ -4,7 +4,8 @@ import { bytesToHex } from '../format/binary.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { CheckpointPosition } from '../format/names.ts';
 import type { Snapshot } from '../format/snapshot.ts';
-import type { Moment, WantedMoment } from './moments.ts';
+import type { Moment } from './moments.ts';
+import type { WantedMoment } from './wanted-moment.ts';
 import { PageTable } from './page-table.ts';
 import { segmentOf } from './retention.ts';
 import { addPastSnapshot, requireSnapshotWish, type SnapshotWish } from './snapshot-changes.ts';
@@ -63,7 +64,7 @@ function stillKept(manifest: Manifest, { base }: Moment, { timeMs }: WantedMomen
   const keptFrom = manifest.retention?.keptFrom;
   if (keptFrom !== undefined && segmentOf(keptFrom.checkpoint) <= segmentOf(base)) return manifest;
   throw new StorageError(
-    'not-found',
+    'usage',
     `Volume ${manifest.name} is no longer kept as of ${isoTime(timeMs)}.`,
   );
 }

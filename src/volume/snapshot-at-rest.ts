@@ -16,6 +16,7 @@ export async function snapshotAtRest(
   wish: SnapshotWish,
 ): Promise<Snapshot | undefined> {
   requireSnapshotWish(wish);
+  if (wish.asOf !== undefined) return undefined;
   const id = bytesToHex(context.random.bytes(16));
   const wallMs = context.clock.wallMs();
   const manifest = await changeManifest(context, volumeId, (present) => {

@@ -4,6 +4,7 @@ import { StorageError } from '../base/errors.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { type CheckpointPosition, requireSnapshotName } from '../format/names.ts';
 import type { Snapshot } from '../format/snapshot.ts';
+import type { WantedMoment } from './wanted-moment.ts';
 
 /**
  * Changes of a manifest's snapshots. Each is a pure function of the manifest that it is given, and
@@ -26,6 +27,8 @@ export interface SnapshotWish {
   readonly name?: string;
   readonly description?: string;
   readonly tags?: Readonly<Record<string, string>>;
+  /** A moment of the past that it is to be of; now, when it is not given. */
+  readonly asOf?: WantedMoment;
 }
 
 /** Where and when the log was cut for a snapshot. */

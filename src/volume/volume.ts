@@ -13,7 +13,8 @@ import type { Snapshot } from '../format/snapshot.ts';
 import { writeLocalState } from './attach.ts';
 import type { CheckReport } from './check-report.ts';
 import { grow, requireShrinkable, type Resized, shrink } from './resize.ts';
-import { findMoment, type Moment, type WantedMoment, windowOf } from './moments.ts';
+import { findMoment, type Moment, windowOf } from './moments.ts';
+import type { WantedMoment } from './wanted-moment.ts';
 import { snapshotAsOf } from './snapshot-as-of.ts';
 import type { SnapshotWish } from './snapshot-changes.ts';
 import type { SnapshotStatus } from './snapshots.ts';
@@ -273,12 +274,9 @@ export class Volume implements BlockDevice {
    */
   async asOf(wanted: WantedMoment): Promise<Moment> {
     this.requireHere();
-    const { store, settings, times, segments, uploader, ownership } = this.parts;
+    const { store, settings, times, ownership } = this.parts;
     const nowMs = times.nowMs();
-    if (wanted.timeMs <= nowMs && wanted.timeMs > segments.storedThroughMs) {
-      segments.seal();
-      await uploader.whenCommitted(segments.lastNumber);
-    }
+    await this.storeThrough(wanted.timeMs);
     // What a writer sees that has lost the volume is not what the volume was.
     await ownership.confirm();
     const { manifest } = ownership;
@@ -286,10 +284,18 @@ export class Volume implements BlockDevice {
     return findMoment({ store, manifest, concurrency, nowMs, storedThroughMs: nowMs }, wanted);
   }
 
-  /** Makes a snapshot of a moment of the past; completed when this is done. */
-  async createSnapshotAsOf(wanted: WantedMoment, wish: SnapshotWish): Promise<Snapshot> {
+  /** Has the store all that was answered before a time, and says so in it. */
+  async storeThrough(timeMs: number): Promise<void> {
     this.requireHere();
-    return snapshotAsOf(this.parts, await this.asOf(wanted), wanted, wish);
+    const { segments, uploader, ownership } = this.parts;
+    if (timeMs > this.logTimeMs) return;
+    if (timeMs > segments.storedThroughMs) {
+      segments.seal();
+      await uploader.whenCommitted(segments.lastNumber);
+    }
+    const { retention } = ownership.manifest;
+    if (retention !== undefined && retention.storedThroughMs < timeMs)
+      await ownership.update((manifest) => manifest);
   }
 
   /** Reads and verifies all of the volume's objects, at the set rate. */
@@ -302,7 +308,9 @@ export class Volume implements BlockDevice {
    * Makes a snapshot: all that was answered before this, nothing that is asked for after it. It outlives
    * this host once it is completed. Errors: `already-exists`, `usage`, `no-space` when there are too many.
    */
-  createSnapshot(wish: SnapshotWish): Promise<Snapshot> {
+  async createSnapshot(wish: SnapshotWish): Promise<Snapshot> {
+    const { asOf } = wish;
+    if (asOf !== undefined) return snapshotAsOf(this.parts, await this.asOf(asOf), asOf, wish);
     this.requireWritable();
     return this.parts.snapshots.create(wish, () => this.requireWritable());
   }

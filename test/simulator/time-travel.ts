@@ -1,7 +1,8 @@
 import type { Clock } from '../../src/base/clock.ts';
 import { isStorageError } from '../../src/base/errors.ts';
 import type { ObjectStore } from '../../src/base/object-store.ts';
-import type { Moment, WantedMoment } from '../../src/volume/moments.ts';
+import type { Moment } from '../../src/volume/moments.ts';
+import type { WantedMoment } from '../../src/volume/wanted-moment.ts';
 import { blockBytes } from './contents.ts';
 import { chance } from './random.ts';
 import type { Session } from './session.ts';
@@ -74,11 +75,11 @@ export class TimeTravel {
       await action();
     } catch (error) {
       const isKept = (session.volume.window?.fromMs ?? wanted.timeMs + 1) <= wanted.timeMs;
-      const isRefused = isStorageError(error, 'not-found') || isStorageError(error, 'held');
-      const isAhead = isStorageError(error, 'usage') && wanted.timeMs > session.life.clock.wallMs();
-      if (isAhead || (isRefused && (wanted.flushed || !isKept || isStorageError(error, 'held'))))
+      const isAhead = wanted.timeMs > session.life.clock.wallMs();
+      if (isStorageError(error, 'held')) return;
+      if (isStorageError(error, 'usage') && (isAhead || wanted.flushed || !isKept)) return;
+      if (!isKept && (isStorageError(error, 'corrupt') || isStorageError(error, 'not-found')))
         return;
-      if (!isKept && isStorageError(error, 'corrupt')) return;
       throw error;
     }
   }

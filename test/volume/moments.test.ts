@@ -128,7 +128,7 @@ test('a time before what is kept, in the future, or of a volume that keeps nothi
   const bornMs = past.clock.wallMs();
   await past.clock.advance(1000);
   await expect(past.asOf(bornMs)).rejects.toMatchObject({
-    code: 'not-found',
+    code: 'usage',
     message: expect.stringContaining(' or later') as unknown,
   });
   await expect(past.asOf(past.clock.wallMs() + 1)).rejects.toMatchObject({ code: 'usage' });
@@ -139,7 +139,7 @@ test('a time before what is kept, in the future, or of a volume that keeps nothi
   await expect(
     findStoredMoment(options, manifest, { timeMs: bornMs + 1, flushed: false }),
   ).rejects.toMatchObject({
-    code: 'not-found',
+    code: 'usage',
     message: expect.stringContaining('--retain') as unknown,
   });
 });
@@ -223,12 +223,12 @@ test('what was written before retention was turned on is no past, what follows i
   expect(window?.fromMs).toBeLessThan(nowMs - 3000);
   await volume.close();
   const fromMs = window?.fromMs ?? nowMs;
-  await expect(past.asOf(fromMs - 1)).rejects.toMatchObject({ code: 'not-found' });
+  await expect(past.asOf(fromMs - 1)).rejects.toMatchObject({ code: 'usage' });
   for (let timeMs = fromMs; timeMs < nowMs; timeMs += 97) {
     expect(Buffer.compare(await past.asOf(timeMs), past.before(timeMs))).toBe(0);
   }
   await past.host.setRetention('drive', 0);
-  await expect(past.asOf(nowMs)).rejects.toMatchObject({ code: 'not-found' });
+  await expect(past.asOf(nowMs)).rejects.toMatchObject({ code: 'usage' });
 });
 
 test('a snapshot of a moment inside a segment outlives what is kept, and is cloned', async () => {
@@ -237,11 +237,11 @@ test('a snapshot of a moment inside a segment outlives what is kept, and is clon
   const volume = await past.host.open('drive');
   for (let at = 0; at < 20; at += 1) await past.change(volume);
   const timeMs = (past.remembered[10]?.fromMs ?? 0) + 1;
-  const snapshot = await volume.createSnapshotAsOf({ timeMs, flushed: false }, { name: 'then' });
+  const snapshot = await volume.createSnapshot({ name: 'then', asOf: { timeMs, flushed: false } });
   expect(snapshot).toMatchObject({ isCompleted: true, description: expect.any(String) as unknown });
   expect(snapshot.checkpoint?.variant).toBe(1);
   for (let at = 0; at < 5; at += 1) await past.change(volume);
-  const again = await volume.createSnapshotAsOf({ timeMs: timeMs - 1, flushed: false }, {});
+  const again = await volume.createSnapshot({ asOf: { timeMs: timeMs - 1, flushed: false } });
   expect(again.checkpoint?.variant).toBe(2);
   await past.host.setRetention('drive', 0);
   expect(isSame(await readSnapshot(past.store, 'drive', 'then'), past.before(timeMs))).toBe(true);
@@ -270,7 +270,7 @@ test('what a snapshot of the past was made of is not taken for a state that the 
   for (let round = 0; round < 3; round += 1) {
     for (let at = 0; at < 10; at += 1) await past.change(volume);
     const timeMs = (past.remembered[round * 10 + 5]?.fromMs ?? 0) + 1;
-    await volume.createSnapshotAsOf({ timeMs, flushed: false }, {});
+    await volume.createSnapshot({ asOf: { timeMs, flushed: false } });
     await past.clock.advance(60_000);
   }
   await volume.close();

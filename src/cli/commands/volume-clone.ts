@@ -1,6 +1,9 @@
 import { Option } from 'commander';
 import { isStorageError, StorageError } from '../../base/errors.ts';
 import { formatSize, parseSize, sizeHint } from '../../base/quantity.ts';
+import { parseMoment } from '../../base/moment.ts';
+import type { WantedMoment } from '../../volume/wanted-moment.ts';
+import { momentIn, momentOptions } from '../moments.ts';
 import { parseVersionName } from '../../format/version-name.ts';
 import { decodeSnapshot, type Snapshot } from '../../format/snapshot.ts';
 import type { PinContext } from '../../volume/clone-pins.ts';
@@ -19,6 +22,7 @@ export const cloneVerb: Verb = {
     ['clone data test', 'make the volume test: what data has now, independent from then on'],
     ['clone data@monday test', 'make it of the snapshot monday'],
     ['clone data@monday test --size 200GiB', 'make it larger at the same time'],
+    ['clone data test --at 2026-11-20T10:15:00Z', 'make it of what data was then'],
   ],
   arguments: [
     [
@@ -27,7 +31,10 @@ export const cloneVerb: Verb = {
     ],
     ['<name>', 'the name of the clone, unique in the store'],
   ],
-  options: [new Option('--size <size>', `no less than the source has; ${sizeHint}`)],
+  options: [
+    new Option('--size <size>', `no less than the source has; ${sizeHint}`),
+    ...momentOptions,
+  ],
   keys: [...daemonKeys, ...storeKeys],
   run: clone,
 };
@@ -36,18 +43,30 @@ async function clone(invocation: Invocation): Promise<undefined> {
   const { output, drivers } = invocation;
   const [source = '', name = ''] = invocation.arguments;
   const sizeBytes = sizeIn(invocation);
-  const { volume, version: snapshotName } = parseVersionName(source) ?? { volume: source };
+  const { volume, version } = parseVersionName(source) ?? { volume: source };
+  const asOf = momentIn(invocation.options) ?? momentNamed(version);
+  const snapshotName = momentNamed(version) === undefined ? version : undefined;
+  if (asOf !== undefined && snapshotName !== undefined)
+    throw new StorageError('usage', `${source} is of one moment already: leave --at out`);
   await withStores(invocation, async (all) => {
     const stored = await findOne(all, volume);
     const { store } = stored.opened;
     const context = { clock: drivers.clock, random: drivers.random, store };
     output.progress(`cloning ${source} …`);
-    const manifest = await cloneOf(invocation, context, stored, { name, snapshotName, sizeBytes });
+    const manifest = await cloneOf(invocation, context, stored, {
+      ...{ name, snapshotName, sizeBytes, asOf },
+    });
     output.result(withStore({ opened: stored.opened, manifest }), () => {
       return `created ${name}, ${formatSize(manifest.sizeBytes)}, a clone of ${source} in ${store.url}`;
     });
   });
   return undefined;
+}
+
+/** `VOLUME@2026-11-20T10:15:00Z` is that volume as of then. */
+function momentNamed(version: string | undefined): WantedMoment | undefined {
+  const timeMs = version === undefined ? undefined : parseMoment(version);
+  return timeMs === undefined ? undefined : { timeMs, flushed: false };
 }
 
 function sizeIn({ options }: Invocation): number | undefined {
@@ -62,13 +81,14 @@ interface Wanted {
   readonly name: string;
   readonly snapshotName?: string | undefined;
   readonly sizeBytes: number | undefined;
+  readonly asOf: WantedMoment | undefined;
 }
 
 async function cloneOf(
   invocation: Invocation,
   context: PinContext,
   stored: StoredVolume,
-  { name, snapshotName, sizeBytes }: Wanted,
+  { name, snapshotName, sizeBytes, asOf }: Wanted,
 ) {
   const { id } = stored.manifest;
   const { cloneVolume, requireFreeName } = await import('../../volume/cloning.ts');
@@ -80,7 +100,7 @@ async function cloneOf(
   }
   // Before a snapshot is made in vain.
   await requireFreeName(context.store, name);
-  const { id: snapshotId } = await snapshotNow(invocation, context, stored, name);
+  const { id: snapshotId } = await snapshotOf(invocation, context, stored, name, asOf);
   try {
     return await cloneVolume(context, { name, sourceId: id, snapshotId, sizeBytes });
   } catch (error) {
@@ -89,17 +109,19 @@ async function cloneOf(
   }
 }
 
-/** A completed snapshot of the volume as it is: made in its store if nobody has it, else by who does. */
-async function snapshotNow(
+/** A completed snapshot of the volume as it is, or was: made in its store if nobody has it, else by who does. */
+async function snapshotOf(
   invocation: Invocation,
   context: PinContext,
   { manifest }: StoredVolume,
   clone: string,
+  asOf: WantedMoment | undefined,
 ): Promise<Snapshot> {
   const { snapshotForClone } = await import('../../volume/clone-pins.ts');
   const { snapshotAtRest } = await import('../../volume/snapshot-at-rest.ts');
   const { completeSnapshotDetached } = await import('../../host/snapshotting.ts');
-  const wish = snapshotForClone(clone, context.random);
+  const made = snapshotForClone(clone, context.random);
+  const wish = asOf === undefined ? made : { ...made, asOf };
   return (
     (await snapshotAtRest(context, manifest.id, wish)) ??
     (await askForSnapshot(invocation, manifest.name, wish)) ??
