@@ -217,7 +217,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   planted(
     'a flush covers only what its own connection has written',
-    200,
+    400,
     'nbd/transmission.ts',
     'if (request.command === command.flush) return device.flush();',
     `if (request.command === command.flush) {
@@ -229,7 +229,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   ),
   planted(
     'an export is let go while requests of a broken connection are under way',
-    200,
+    400,
     'nbd/transmission.ts',
     'if (this.counters.requestsInFlight > 0) return;',
     'if (this.counters.requestsInFlight > 0 && !this.dead) return;',
