@@ -1,16 +1,15 @@
-import type { Socket } from 'node:net';
 import type { BlockDevice, Done, Extent, WriteOptions, ZeroOptions } from '../base/block-device.ts';
 import { type Clock, sleep } from '../base/clock.ts';
 import { type ErrorCode, StorageError, toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ExportInfo } from './client-wire.ts';
-import { RemoteLink } from './remote-link.ts';
+import { type LinkSocket, RemoteLink } from './remote-link.ts';
 import { type Change, UnflushedChanges } from './unflushed-changes.ts';
 import { command, commandFlag, errorNumber, transmissionFlag } from './wire.ts';
 
 export interface RemoteDeviceOptions {
   /** Opens a socket to the server; rejects as the system does. */
-  readonly connect: () => Promise<Socket>;
+  readonly connect: () => Promise<LinkSocket>;
   readonly exportName: string;
   readonly clock: Clock;
   readonly log: Log;

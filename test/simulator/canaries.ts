@@ -234,5 +234,27 @@ export const plantedBugs: readonly PlantedBug[] = [
     'if (this.counters.requestsInFlight > 0) return;',
     'if (this.counters.requestsInFlight > 0 && !this.dead) return;',
   ),
+  // Of the proxy: worlds in which one outlives its server.
+  planted(
+    'a proxy does not write again what a server had answered and lost',
+    400,
+    'nbd/remote-device.ts',
+    'for (const group of this.changes.inOrder()) {',
+    'for (const group of [...this.changes.inOrder()].slice(1)) {',
+  ),
+  planted(
+    'a flush lets go of what was answered after it was asked for',
+    1000,
+    'nbd/remote-device.ts',
+    'this.changes.flushed(covered);',
+    'if (covered.size >= 0) this.changes.flushed(this.changes.mark());',
+  ),
+  planted(
+    'what a proxy keeps is its client’s memory, and no copy',
+    400,
+    'nbd/unflushed-changes.ts',
+    'payload: new Uint8Array(payload)',
+    'payload',
+  ),
   ...snapshotBugs,
 ];

@@ -5,17 +5,14 @@ import type {
   ZeroOptions,
 } from '../../src/base/block-device.ts';
 import { errorTraits, type ErrorCode } from '../../src/base/errors.ts';
-import { LentBytes } from '../../src/base/lent-bytes.ts';
-import { silentLog } from '../../src/base/log.ts';
 import type { Random } from '../../src/base/random.ts';
-import type { Connection } from '../../src/nbd/connection.ts';
-import type { ExportHandle } from '../../src/nbd/export-catalog.ts';
 import type { NbdLimits } from '../../src/nbd/limits.ts';
 import type { RemoteLink } from '../../src/nbd/remote-link.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import type { Engine } from './engine.ts';
 import type { Life } from './process.ts';
 import { pick } from './random.ts';
+import { SimulatedServer } from './server.ts';
 import { Wire, type WireSurroundings } from './wire.ts';
 
 /** What clients and a server agree on in a world, beside how the network between them is. */
@@ -77,22 +74,17 @@ export class Clients implements BlockDevice {
   private readonly around: ClientsSurroundings;
   private readonly random: Random;
   private readonly lines: readonly Line[];
-  private readonly connections = new Set<Connection>();
-  private readonly budget: InstanceType<Engine['ByteBudget']>;
-  private readonly pool: InstanceType<Engine['BatchPool']>;
-  private readonly limits: NbdLimits;
+  private readonly server: SimulatedServer;
   private lastCookie = 0;
   private isLeaving = false;
 
   constructor(volume: Volume, life: Life, around: ClientsSurroundings) {
-    const { engine, shape } = around;
+    const { engine, shape, fail } = around;
     this.volume = volume;
     this.life = life;
     this.around = around;
     this.random = around.random;
-    this.limits = engine.nbdLimits(shape.limits);
-    this.budget = new engine.ByteBudget(life.clock, this.limits.inFlightBytesTotal);
-    this.pool = new engine.BatchPool();
+    this.server = new SimulatedServer(volume, life, { engine, limits: shape.limits, fail });
     this.lines = Array.from({ length: shape.connectionCount }, () => ({
       link: undefined,
       requests: new Map(),
@@ -147,11 +139,7 @@ export class Clients implements BlockDevice {
   async leave(): Promise<void> {
     this.isLeaving = true;
     for (const line of this.lines) line.link?.close();
-    await Promise.all([...this.connections].map((connection) => connection.released));
-    const { heldBytes } = this.budget;
-    if (heldBytes > 0) {
-      this.around.fail(new Error(`the server holds ${heldBytes} bytes for clients that are gone`));
-    }
+    await this.server.drain();
   }
 
   private fua(fua: boolean): number {
@@ -179,7 +167,7 @@ export class Clients implements BlockDevice {
   private connect(line: Line): void {
     const { engine } = this.around;
     const wire = new Wire({ ...this.around, life: this.life });
-    this.serve(wire);
+    this.server.serve(wire);
     const link: RemoteLink = new engine.RemoteLink({
       socket: wire.client,
       exportName,
@@ -214,67 +202,6 @@ export class Clients implements BlockDevice {
     line.requests.delete(cookie);
     if (error === 0) request.resolve();
     else request.reject(new RefusedRequest(error, this.around.engine.wire.errorNumber));
-  }
-
-  /** The volume for one connection, which must not let it go before its last request is over. */
-  private open(name: string): Promise<ExportHandle> {
-    let underWay = 0;
-    const counted = <T>(done: T): T => {
-      if (!(done instanceof Promise)) return done;
-      underWay += 1;
-      const settle = (): void => {
-        underWay -= 1;
-      };
-      done.then(settle, settle);
-      return done;
-    };
-    const { volume } = this;
-    const device: BlockDevice = {
-      get sizeBytes() {
-        return volume.sizeBytes;
-      },
-      readOnly: volume.readOnly,
-      preferredBlockBytes: volume.preferredBlockBytes,
-      read: (offset, into) => counted(volume.read(offset, into)),
-      write: (offset, from, options) => counted(volume.write(offset, from, options)),
-      zero: (offset, lengthBytes, options) => counted(volume.zero(offset, lengthBytes, options)),
-      trim: (offset, lengthBytes, options) => counted(volume.trim(offset, lengthBytes, options)),
-      flush: () => counted(volume.flush()),
-      prefetch: (offset, lengthBytes) => counted(volume.prefetch(offset, lengthBytes)),
-      status: (offset, lengthBytes, most) => counted(volume.status(offset, lengthBytes, most)),
-    };
-    const close = (): Promise<void> => {
-      if (underWay > 0) this.around.fail(new Error('a volume was let go with requests under way'));
-      return Promise.resolve();
-    };
-    return Promise.resolve({ name, device, close });
-  }
-
-  /** The server's end of a wire. */
-  private serve(wire: Wire): void {
-    const { engine } = this.around;
-    const client = {
-      stream: wire.server,
-      receive: (chunk: LentBytes): void => chunk.release(),
-    };
-    wire.server.on('data', (bytes: Uint8Array) => {
-      // What was received into is used again for something else as soon as it is let go.
-      client.receive(new LentBytes(bytes, () => bytes.fill(0xdd)));
-    });
-    const connection = new engine.Connection(client, 'a client', {
-      catalog: { list: () => Promise.resolve([]), open: (name) => this.open(name) },
-      clock: this.life.clock,
-      log: silentLog,
-      limits: this.limits,
-      budget: this.budget,
-      pool: this.pool,
-      tls: 'unsupported',
-      maximumRequestBytes: this.limits.maximumRequestBytes,
-      maximumContexts: this.limits.metaContexts,
-      isShuttingDown: () => this.isLeaving,
-    });
-    this.connections.add(connection);
-    void connection.released.then(() => this.connections.delete(connection));
   }
 }
 

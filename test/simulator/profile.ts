@@ -78,6 +78,11 @@ export function makeProfile(engine: Engine, random: Random): Profile {
   };
 }
 
+/** One host that nobody takes the volume from, and a proxy before it. */
+export function withProxy(profile: Profile): Profile {
+  return { ...profile, hostCount: 1, firstBlockCount: undefined };
+}
+
 /** The same world with a past that can be gone back to; of its own seed too. */
 export function withPast(profile: Profile, random: Random): Profile {
   const clock = chance(random, 0.4) ? 2 : 0;

@@ -1,7 +1,8 @@
 import { seededRandom } from '../../src/base/random.ts';
 import { Drama } from './drama.ts';
 import type { Engine } from './engine.ts';
-import { makeProfile, withNetwork, withPast } from './profile.ts';
+import { makeProfile, withNetwork, withPast, withProxy } from './profile.ts';
+import { ProxiedDrama } from './proxied.ts';
 import { pick } from './random.ts';
 import { type Counters, World } from './world.ts';
 
@@ -20,6 +21,9 @@ export interface Outcome extends Counters {
 /** One world in so many has its clients on the network, where each request takes many more events. */
 const networkOneIn = 4;
 
+/** Of those on the network one in so many has a proxy that outlives the daemon. */
+const proxyOneIn = 3;
+
 /** One world in so many keeps what was written, to be gone back to. */
 const pastOneIn = 3;
 
@@ -29,14 +33,16 @@ export async function runSeed(engine: Engine, seed: number, isShown = false): Pr
   const network = seededRandom(seed + 3);
   const isOnNetwork = pick(network, networkOneIn) === 0;
   const reached = isOnNetwork ? withNetwork(plain, network) : plain;
+  const isProxied = isOnNetwork && pick(network, proxyOneIn) === 0;
   const past = seededRandom(seed + 6);
-  const profile = pick(past, pastOneIn) === 0 ? withPast(reached, past) : reached;
+  const hasPast = !isProxied && pick(past, pastOneIn) === 0;
+  const profile = isProxied ? withProxy(reached) : hasPast ? withPast(reached, past) : reached;
   const world = new World(engine, profile, seed, isShown);
   let failure: Error | undefined;
   const strayed = (error: unknown): void => world.scheduler.fail(error);
   process.on('unhandledRejection', strayed);
   try {
-    await new Drama(world).play();
+    await (isProxied ? new ProxiedDrama(world) : new Drama(world)).play();
   } catch (error) {
     failure = error instanceof Error ? error : new Error(String(error));
   } finally {

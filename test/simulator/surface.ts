@@ -18,6 +18,7 @@ export { BatchPool } from '../../src/nbd/reply-writer.ts';
 export { ByteBudget } from '../../src/nbd/byte-budget.ts';
 export { Connection } from '../../src/nbd/connection.ts';
 export { nbdLimits } from '../../src/nbd/limits.ts';
+export { RemoteDevice } from '../../src/nbd/remote-device.ts';
 export { RemoteLink } from '../../src/nbd/remote-link.ts';
 export { withRetry } from '../../src/store/with-retry.ts';
 export * as wire from '../../src/nbd/wire.ts';

@@ -115,6 +115,15 @@ export class Wire {
     this.later('to server', 'receiver', () => this.server.destroy(end()));
   }
 
+  /** The daemon is dead: its kernel closes the connection, and only the client is left to hear it. */
+  sever(): void {
+    this.isBroken = true;
+    const { life, random, faults } = this.around;
+    life.scheduler.after(random.fraction() * faults.maximumDelayMs, () => {
+      this.client.destroy(new Error('the connection was reset'));
+    });
+  }
+
   /** Lets a piece of what is there arrive. */
   private move(direction: Direction): void {
     const flow = this.flows[direction];
