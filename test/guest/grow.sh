@@ -46,7 +46,8 @@ touch /tmp/stop
 wait "$load"
 umount /disk
 nbd-client -d /dev/nbd0 >&2
-until [ "$(cat /sys/block/nbd0/size)" = 0 ]; do usleep 20000; done
+# What connected it by ioctls must be gone: it would disconnect whatever comes next.
+while pidof nbd-client >/dev/null || [ "$(cat /sys/block/nbd0/size)" != 0 ]; do usleep 20000; done
 connect
 [ "$(blockdev --getsize64 /dev/nbd0)" = "$GROWN_BYTES" ]
 case $FILE_SYSTEM in

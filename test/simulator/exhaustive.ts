@@ -12,6 +12,9 @@ const alphabet: readonly Request[] = [
   { kind: 'snapshot' },
   { kind: 'upload' },
   { kind: 'reopen' },
+  // One after the other: the volume is cut off, then as large again.
+  { kind: 'shrink', blocks: 1 },
+  { kind: 'grow', blocks: 3 },
 ];
 
 /** Calls after which something may survive that did not before. */
@@ -46,8 +49,10 @@ function* sequences(longest: number): Generator<readonly Request[]> {
         requests.push(alphabet[rest % alphabet.length] as Request);
         rest = Math.floor(rest / alphabet.length);
       }
-      // What only waits or reads leaves nothing to lose.
-      if (requests.some(({ kind }) => kind === 'write')) yield requests;
+      // What only waits or reads leaves nothing to lose; what was not cut off cannot grow.
+      const kinds = requests.map(({ kind }) => kind);
+      const mayGrow = kinds.includes('shrink') && kinds.indexOf('shrink') < kinds.indexOf('grow');
+      if (kinds.includes('write') && (mayGrow || !kinds.includes('grow'))) yield requests;
     }
   }
 }

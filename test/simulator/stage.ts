@@ -2,6 +2,7 @@ import { toStorageError } from '../../src/base/errors.ts';
 import type { Durability } from '../../src/format/manifest.ts';
 import type { VolumeSettings } from '../../src/volume/settings.ts';
 import type { SectorChoice } from '../support/memory-disk.ts';
+import { blockBytes } from './contents.ts';
 import type { Engine } from './engine.ts';
 import type { Profile } from './profile.ts';
 import { Session } from './session.ts';
@@ -109,6 +110,9 @@ export class Stage {
 
   private async make(request: Request): Promise<void> {
     const session = await this.attached();
+    // A server refuses what is past the end before the volume hears of it.
+    const { sizeBytes } = session.volume;
+    if ('first' in request && (request.first + request.count) * blockBytes > sizeBytes) return;
     switch (request.kind) {
       case 'write':
         await session.write(request);
