@@ -22,6 +22,10 @@ export class Fields {
     this.what = what;
   }
 
+  has(key: string): boolean {
+    return this.object[key] !== undefined;
+  }
+
   text(key: string): string {
     const value = this.object[key];
     if (typeof value !== 'string') throw this.wrong(key, 'text');

@@ -7,7 +7,7 @@ import type { ControlRequest, ControlRoutes } from './control-socket.ts';
 import type { DaemonStatus } from './status.ts';
 import type { VolumeCatalog } from './volume-catalog.ts';
 
-/** What `status`, `volume attach`, `detach`, `scrub`, `resize` and `clone` ask of a daemon. */
+/** What `status`, `volume attach`, `detach`, `scrub`, `resize`, `clone` and `snapshot` ask of a daemon. */
 export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog): ControlRoutes {
   return {
     'GET /status': status,
@@ -32,9 +32,10 @@ export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog
       const resized = await catalog.resize(name, { sizeBytes: sizeIn(request), shrinks });
       return { resized: name, ...resized };
     },
-    // Answered when the snapshot is completed.
-    'POST /snapshot': async (request) =>
-      encodableSnapshot(await catalog.snapshot(nameIn(request), wishIn(request))),
+    'POST /snapshot': async (request) => {
+      const waits = request.query.get('wait') !== 'false';
+      return encodableSnapshot(await catalog.snapshot(nameIn(request), wishIn(request), waits));
+    },
     'POST /detach': async (request) => {
       const volume = nameIn(request);
       return { detached: volume, wasAttached: await catalog.detach(volume) };
@@ -57,12 +58,12 @@ function sizeIn({ query }: ControlRequest): number {
 function wishIn({ query }: ControlRequest): SnapshotWish {
   const wish = new TextEncoder().encode(query.get('wish') ?? '');
   const fields = new Fields(parseJson(wish, 'snapshot'), 'snapshot');
-  return {
-    name: fields.text('name'),
+  const said = {
     description: fields.text('description'),
     tags: fields.texts('tags'),
     ...momentIn(fields),
   };
+  return fields.has('name') ? { ...said, name: fields.text('name') } : said;
 }
 
 function momentIn(fields: Fields): Pick<SnapshotWish, 'asOf'> {

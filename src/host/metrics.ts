@@ -66,6 +66,12 @@ const volumeGauges: readonly (readonly [string, string, OfVolume])[] = [
   ],
   ['uploads_waiting', 'Segments that wait for their upload.', (v) => v.uploadsWaiting],
   ['uploads_under_way', 'Segments whose upload is under way.', (v) => v.uploadsUnderWay],
+  ['snapshots', 'Snapshots of the volume, as its writer last saw them.', (v) => v.snapshots],
+  [
+    'snapshots_pending',
+    'Of them those that the store does not have all of yet.',
+    (v) => v.pendingSnapshots,
+  ],
   ['cache_memory_bytes', 'Memory that holds data.', (v) => v.cacheBytes],
   ['map_memory_bytes', 'Memory that holds the map.', (v) => v.mapBytes],
   ['held', 'Whether this daemon has the volume: 0 when another took it.', (v) => Number(v.held)],

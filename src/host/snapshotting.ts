@@ -3,22 +3,22 @@ import type { SnapshotWish } from '../volume/snapshot-changes.ts';
 import { readOnlyError, withAttached } from './resizing.ts';
 import type { AttachedVolume, VolumeSource } from './volume-source.ts';
 
-/** Makes a snapshot of an attached volume; resolves when it is completed. */
-export async function completeSnapshot(
+/** Makes a snapshot of an attached volume; `waits`: resolves when it is completed. */
+export async function makeSnapshot(
   volume: AttachedVolume,
   wish: SnapshotWish,
+  waits: boolean,
 ): Promise<Snapshot> {
-  const { id } = (await volume.createSnapshot?.(wish)) ?? {};
-  const completed = id === undefined ? undefined : await volume.whenSnapshotCompleted?.(id);
-  if (completed === undefined) throw readOnlyError(volume.name);
-  return completed;
+  const made = await volume.createSnapshot?.(wish);
+  if (made === undefined) throw readOnlyError(volume.name);
+  return waits ? ((await volume.whenSnapshotCompleted?.(made.id)) ?? made) : made;
 }
 
-/** Likewise of a volume that this daemon, or this machine without one, does not serve. */
-export function completeSnapshotDetached(
+/** Makes a completed one of a volume that this daemon, or this machine without one, does not serve. */
+export function makeSnapshotDetached(
   source: VolumeSource,
   name: string,
   wish: SnapshotWish,
 ): Promise<Snapshot> {
-  return withAttached(source, name, (volume) => completeSnapshot(volume, wish));
+  return withAttached(source, name, (volume) => makeSnapshot(volume, wish, true));
 }

@@ -13,7 +13,7 @@ import {
   type Resizing,
   shrinkingError,
 } from './resizing.ts';
-import { completeSnapshot } from './snapshotting.ts';
+import { makeSnapshot } from './snapshotting.ts';
 import type { Snapshot } from '../format/snapshot.ts';
 import type { Resized } from '../volume/resize.ts';
 import type { SnapshotWish } from '../volume/snapshot-changes.ts';
@@ -200,12 +200,12 @@ export class VolumeCatalog {
   }
 
   /**
-   * Makes a snapshot of a volume, which is attached for it if it is not; resolves when it is completed.
-   * `held` when another host has the volume.
+   * Makes a snapshot of a volume, which is attached for it if it is not; resolves when it is completed,
+   * or, unless that `waits`, when nothing but the loss of this machine can undo it. `held` when another host has the volume.
    */
-  async snapshot(name: string, wish: SnapshotWish): Promise<Snapshot> {
+  async snapshot(name: string, wish: SnapshotWish, waits: boolean): Promise<Snapshot> {
     const { volume } = await this.#attach(name, 'never').done;
-    return completeSnapshot(volume, wish);
+    return makeSnapshot(volume, wish, waits);
   }
 
   /** What decides whether the volume is attached; nothing, when it is known. */

@@ -170,7 +170,7 @@ export function removeSnapshot(manifest: Manifest, id: string): Manifest {
   if (snapshot === undefined) return manifest;
   if (snapshot.clones.length > 0) {
     throw new StorageError(
-      'held',
+      'in-use',
       `Snapshot ${manifest.name}@${snapshot.name} is what ${clonesOf(snapshot)} of; delete or flatten that first.`,
     );
   }

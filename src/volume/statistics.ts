@@ -1,6 +1,7 @@
 import { type DurationCounts, DurationHistogram } from '../base/histogram.ts';
 import { journalFileBytes } from '../format/journal-file.ts';
 import type { Durability } from '../format/manifest.ts';
+import { pendingSnapshots } from './snapshot-changes.ts';
 import { neverScrubbed, type ScrubStatus } from './scrubber.ts';
 import type { Attachment, VolumeParts } from './volume-parts.ts';
 
@@ -28,6 +29,9 @@ export interface VolumeStatistics {
   readonly uploadedSegments: number;
   readonly uploadedBytes: number;
   readonly checkpoints: number;
+  /** Of the volume; and of them those that the store does not have all of yet. */
+  readonly snapshots: number;
+  readonly pendingSnapshots: number;
   readonly syncs: number;
   /** How long the local disk took for each of them. */
   readonly syncTimes: DurationCounts;
@@ -58,6 +62,8 @@ export const nothingWritten = {
   uploadedSegments: 0,
   uploadedBytes: 0,
   checkpoints: 0,
+  snapshots: 0,
+  pendingSnapshots: 0,
   syncs: 0,
   syncTimes: new DurationHistogram().read(),
   writtenBytes: 0,
@@ -95,6 +101,8 @@ export function statisticsOf(
     uploadedSegments: uploader.uploadedSegments,
     uploadedBytes: uploader.uploadedBytes,
     checkpoints: parts.checkpointer.checkpointCount,
+    snapshots: ownership.manifest.snapshots.length,
+    pendingSnapshots: pendingSnapshots(ownership.manifest).length,
     syncs: syncTimes.counts.reduce((sum, count) => sum + count, 0),
     syncTimes,
     writtenBytes: segments.writtenBytes,

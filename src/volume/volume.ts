@@ -321,7 +321,7 @@ export class Volume implements BlockDevice {
     return this.parts.snapshots.whenCompleted(id);
   }
 
-  /** Deletes a snapshot by its id; `held` while a clone reads it. */
+  /** Deletes a snapshot by its id; `in-use` while a clone reads it. */
   deleteSnapshot(id: string): Promise<void> {
     this.requireHere();
     return this.parts.snapshots.delete(id);

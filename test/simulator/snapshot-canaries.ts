@@ -30,13 +30,23 @@ export const snapshotBugs: readonly PlantedBug[] = [
     'const cuts = pendingSnapshots(this.context.ownership.manifest);',
     'const cuts: { segment: number }[] = [];',
   ),
-  planted(
-    'a snapshot is called completed before its checkpoint is stored',
-    200,
-    'volume/snapshot-changes.ts',
-    'const isCompleted = headSegment === cut.segment;',
-    'const isCompleted = headSegment <= cut.segment;',
-  ),
+  {
+    name: 'a snapshot is called completed before its checkpoint is stored',
+    seeds: 200,
+    patches: [
+      {
+        file: 'volume/checkpointer.ts',
+        find: 'await this.put(checkpointKey(volumeId, at), [object]);',
+        put: '',
+      },
+      {
+        file: 'volume/checkpointer.ts',
+        find: 'await ownership.update((manifest) => withHead(manifest, at));',
+        put: `await ownership.update((manifest) => withHead(manifest, at));
+    await this.put(checkpointKey(volumeId, at), [object]);`,
+      },
+    ],
+  },
   planted(
     'a pending snapshot is kept past the end of the log',
     1000,
@@ -57,10 +67,11 @@ export const snapshotBugs: readonly PlantedBug[] = [
     'volume/ownership.ts',
     `    return this.inTurn(() =>
       this.swap((before) => {
-        const changed = change(before);`,
+        const changed = this.alsoChange(change(before));`,
     `    const remembered = this.manifest;
     return this.inTurn(() =>
       this.swap((before) => {
-        const changed = { ...change(before), snapshots: change(remembered).snapshots };`,
+        const { snapshots } = change(remembered);
+        const changed = { ...this.alsoChange(change(before)), snapshots };`,
   ),
 ];

@@ -313,7 +313,7 @@ describe('deleting', () => {
       snapshots: manifest.snapshots.map((snapshot) => ({ ...snapshot, clones })),
     }));
     await expect(volume.deleteSnapshot(id)).rejects.toMatchObject({
-      code: 'held',
+      code: 'in-use',
       message: expect.stringContaining('c'.repeat(32)) as string,
     });
     await volume.close();

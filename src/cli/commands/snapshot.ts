@@ -1,8 +1,11 @@
 import type { Noun } from '../verb.ts';
+import { createVerb } from './snapshot-create.ts';
+import { deleteVerb } from './snapshot-delete.ts';
 import { diffVerb } from './snapshot-diff.ts';
+import { listVerb, showVerb } from './snapshot-show.ts';
 
 export const snapshotNoun: Noun = {
   name: 'snapshot',
-  summary: 'Compare snapshots of volumes',
-  verbs: [diffVerb],
+  summary: 'Make, list, show, compare and delete snapshots of volumes',
+  verbs: [createVerb, listVerb, showVerb, diffVerb, deleteVerb],
 };

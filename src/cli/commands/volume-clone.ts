@@ -1,18 +1,16 @@
 import { Option } from 'commander';
-import { isStorageError, StorageError } from '../../base/errors.ts';
+import { StorageError } from '../../base/errors.ts';
 import { formatSize, parseSize, sizeHint } from '../../base/quantity.ts';
 import { parseMoment } from '../../base/moment.ts';
 import type { WantedMoment } from '../../volume/wanted-moment.ts';
 import { momentIn, momentOptions } from '../moments.ts';
 import { parseVersionName } from '../../format/version-name.ts';
-import { decodeSnapshot, type Snapshot } from '../../format/snapshot.ts';
 import type { PinContext } from '../../volume/clone-pins.ts';
-import type { SnapshotWish } from '../../volume/snapshot-changes.ts';
-import { askDaemon, daemonKeys } from '../daemon.ts';
+import { daemonKeys } from '../daemon.ts';
+import { snapshotNow } from '../snapshotting.ts';
 import { withStores } from '../stores.ts';
 import { type Invocation, storeKeys, type Verb } from '../verb.ts';
 import { findOne, type StoredVolume, withStore } from '../volumes.ts';
-import { withoutDaemon } from '../without-daemon.ts';
 
 export const cloneVerb: Verb = {
   name: 'clone',
@@ -100,50 +98,14 @@ async function cloneOf(
   }
   // Before a snapshot is made in vain.
   await requireFreeName(context.store, name);
-  const { id: snapshotId } = await snapshotOf(invocation, context, stored, name, asOf);
+  const { snapshotForClone } = await import('../../volume/clone-pins.ts');
+  const made = snapshotForClone(name, context.random);
+  const wish = asOf === undefined ? made : { ...made, asOf };
+  const { id: snapshotId } = await snapshotNow(invocation, context, stored.manifest, wish);
   try {
     return await cloneVolume(context, { name, sourceId: id, snapshotId, sizeBytes });
   } catch (error) {
     await dropUnneeded(context, id, snapshotId).catch(() => undefined);
-    throw error;
-  }
-}
-
-/** A completed snapshot of the volume as it is, or was: made in its store if nobody has it, else by who does. */
-async function snapshotOf(
-  invocation: Invocation,
-  context: PinContext,
-  { manifest }: StoredVolume,
-  clone: string,
-  asOf: WantedMoment | undefined,
-): Promise<Snapshot> {
-  const { snapshotForClone } = await import('../../volume/clone-pins.ts');
-  const { snapshotAtRest } = await import('../../volume/snapshot-at-rest.ts');
-  const { completeSnapshotDetached } = await import('../../host/snapshotting.ts');
-  const made = snapshotForClone(clone, context.random);
-  const wish = asOf === undefined ? made : { ...made, asOf };
-  return (
-    (await snapshotAtRest(context, manifest.id, wish)) ??
-    (await askForSnapshot(invocation, manifest.name, wish)) ??
-    (await withoutDaemon(invocation, manifest.name, (source) =>
-      completeSnapshotDetached(source, manifest.name, wish),
-    ))
-  );
-}
-
-/** Asks the daemon; `undefined` when there is none, or the volume is in no store of its own. */
-async function askForSnapshot(
-  invocation: Invocation,
-  volume: string,
-  wish: SnapshotWish,
-): Promise<Snapshot | undefined> {
-  const query = new URLSearchParams({ volume, wish: JSON.stringify(wish) });
-  const how = { method: 'POST', required: false } as const;
-  try {
-    const answer = await askDaemon(invocation, `/snapshot?${query.toString()}`, how);
-    return answer === undefined ? undefined : decodeSnapshot(answer);
-  } catch (error) {
-    if (isStorageError(error, 'not-found')) return undefined;
     throw error;
   }
 }

@@ -13,6 +13,7 @@ import {
 } from '../retention.ts';
 import { setVerb } from './volume-set.ts';
 import { fields, table } from '../output.ts';
+import { snapshotData, stateOf } from '../snapshots.ts';
 import { withStores } from '../stores.ts';
 import { takeOverIn, WatchProgress } from '../taking-over.ts';
 import { type Invocation, type Noun, storeKeys } from '../verb.ts';
@@ -24,6 +25,8 @@ import { repairVerb } from './volume-repair.ts';
 import { resizeVerb } from './volume-resize.ts';
 import { scrubVerb } from './volume-scrub.ts';
 import { describeSetAside, discardVerb, findSetAside } from './volume-discard.ts';
+
+const shownSnapshots = 8;
 
 export const volumeNoun: Noun = {
   name: 'volume',
@@ -194,11 +197,13 @@ async function show(invocation: Invocation): Promise<undefined> {
     const family = await familyOf({ clock, random, store: opened.store }, manifest);
     const retention = await retentionFields(manifest, clock.wallMs());
     const window = await describeWindow(manifest, clock.wallMs());
-    const result = { ...withStore(found), retention, usage, setAside, family };
+    const snapshots = manifest.snapshots.map((snapshot) => snapshotData(found, snapshot));
+    const result = { ...withStore(found), retention, usage, setAside, family, snapshots };
     invocation.output.result(result, () =>
       fields([
         ...rowsOf(found, usage),
         ...familyRows(family),
+        ...snapshotRows(manifest),
         ['keeps', describeRetention(manifest)],
         ['can be had as of', window],
         ...setAside.map((each): [string, string] => ['set aside', describeSetAside(each)]),
@@ -223,6 +228,16 @@ function rowsOf({ manifest, opened }: StoredVolume, usage: StoreUsage): [string,
     ['epoch', String(manifest.epoch)],
     ['checkpoint', head === undefined ? 'none' : `of segment ${head.segment}`],
   ];
+}
+
+/** The newest ones; `snapshot list` has them all. */
+function snapshotRows({ snapshots }: Manifest): [string, string][] {
+  const shown = snapshots.slice(-shownSnapshots).map((snapshot): [string, string] => {
+    const { name, createdAt } = snapshot;
+    return ['snapshot', `${name}, of ${createdAt}, ${stateOf(snapshot, undefined)}`];
+  });
+  const more = snapshots.length - shown.length;
+  return more === 0 ? shown : [['snapshots', `${more} older ones, and`], ...shown];
 }
 
 function familyRows({ ancestors, clones }: Family): [string, string][] {

@@ -84,6 +84,8 @@ export class MemoryVolume implements AttachedVolume {
       uploadedSegments: 0,
       uploadedBytes: 0,
       checkpoints: 0,
+      snapshots: 3,
+      pendingSnapshots: 1,
       syncs: 0,
       syncTimes: new DurationHistogram().read(),
       writtenBytes: 0,
