@@ -3,6 +3,7 @@ import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { HeldDevice, MemoryDevice } from '../../test/support/memory-device.ts';
+import { TrackedDevice } from '../../test/support/tracked-device.ts';
 import { memoryCatalog } from '../../test/support/memory-catalog.ts';
 import { Conversation } from './testing/conversation.ts';
 import { enter, entrances } from './testing/sessions.ts';
@@ -40,13 +41,39 @@ const edge = (maximum: number): fc.Arbitrary<number> =>
 const noise = fc.uint8Array({ maxLength: 200 });
 const noiseHex = noise.map((bytes) => Buffer.from(bytes).toString('hex'));
 
+/** Queries of metadata contexts, after their count. */
+const queries = fc
+  .array(
+    fc.constantFrom(
+      ...['base:allocation', 'base:', 'qemu:', 'qemu:dirty-bitmap:', 'qemu:dirty-bitmap:monday'],
+      ...['qemu:dirty-bitmap:none', 'x:y', ''],
+    ),
+    { maxLength: 20 },
+  )
+  .map((texts) => {
+    const each = texts.map((text) => word(text.length, 4) + Buffer.from(text).toString('hex'));
+    return word(texts.length, 4) + each.join('');
+  });
+
+/** A device that knows what was changed since a moment. */
+function tracked(): TrackedDevice {
+  const device = new TrackedDevice(65_536);
+  device.keep('monday');
+  device.put(4096, Buffer.alloc(4096, 1));
+  return device;
+}
+
 /** An option that is nearly right: true magic mostly, data that may fit or not. */
 const option = fc
   .record({
     magic: fc.oneof({ weight: 30, arbitrary: fc.constant('49484156454f5054') }, fc.constant('00')),
     number: fc.oneof(fc.nat({ max: 12 }), edge(0xffff_ffff)),
     name: fc.constantFrom('6469736b', '', '6e6f6e65', 'c328', '61'.repeat(4097)),
-    tail: fc.oneof(fc.constantFrom('', '0000', '00010003', '00000000', '00000001'), noiseHex),
+    tail: fc.oneof(
+      fc.constantFrom('', '0000', '00010003', '00000000', '00000001'),
+      queries,
+      noiseHex,
+    ),
     lie: fc.oneof({ weight: 10, arbitrary: fc.constant(0) }, fc.integer({ min: -8, max: 8 })),
   })
   .map(({ magic, number, name, tail, lie }) => {
@@ -142,8 +169,8 @@ describe('no input ends, hangs or fills the server', () => {
 
   it('options that are nearly right', async () => {
     const failure = await failureOf(
-      fc.asyncProperty(fc.array(option, { maxLength: 6 }), cuts, async (said, sizes) => {
-        const catalog = memoryCatalog({ disk: new MemoryDevice(65_536) });
+      fc.asyncProperty(fc.array(option, { maxLength: 8 }), cuts, async (said, sizes) => {
+        const catalog = memoryCatalog({ disk: tracked() });
         const conversation = new Conversation({ catalog, limits });
         await attack(conversation, `00000003${said.join('')}`, sizes, catalog.openHandles);
       }),
