@@ -1,4 +1,5 @@
 import type { Changes } from '../base/block-device.ts';
+import type { Clock } from '../base/clock.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { BlockMap } from './block-map.ts';
@@ -12,6 +13,7 @@ import type { VolumeReader } from './volume-reader.ts';
 
 export interface LiveChangesContext {
   readonly store: ObjectStore;
+  readonly clock: Clock;
   readonly ownership: Ownership;
   readonly map: BlockMap;
   readonly checkpointer: Checkpointer;
@@ -45,11 +47,11 @@ export class LiveChanges {
   }
 
   async since(moment: string): Promise<Changes | undefined> {
-    const { store, pages } = this.context;
+    const { store, clock, pages } = this.context;
     const manifest = await this.manifest();
     if (!completedNames(manifest.snapshots).includes(moment)) return undefined;
     const before = await snapshotVersion(store, manifest, moment, pages);
-    return new VersionChanges(before, this.present);
+    return new VersionChanges(clock, before, this.present);
   }
 
   /**

@@ -1,4 +1,5 @@
 import type { ChangeExtent, Changes } from '../base/block-device.ts';
+import { breathe, type Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { blockBytes, pageBlocks } from '../format/geometry.ts';
 import { isOneFamily, sharedSegments } from '../format/lineage.ts';
@@ -122,11 +123,13 @@ function isContinued(range: ChangedRange, next: ChangedRange): boolean {
 
 /** What was changed in `after`, which may go on changing, since `before`. */
 export class VersionChanges implements Changes {
+  private readonly clock: Clock;
   private readonly before: MapVersion;
   private readonly after: MapVersion;
   private readonly sharedThrough: number;
 
-  constructor(before: MapVersion, after: MapVersion) {
+  constructor(clock: Clock, before: MapVersion, after: MapVersion) {
+    this.clock = clock;
     this.before = before;
     this.after = after;
     this.sharedThrough = sharedSegments(before.lineage, after.lineage);
@@ -140,7 +143,11 @@ export class VersionChanges implements Changes {
     for (let pageIndex = firstPage; pageIndex <= lastPage && !extents.isFull; pageIndex += 1) {
       const pageEnd = (pageIndex + 1) * pageBlocks * blockBytes;
       if (isSamePage(this.before, this.after, pageIndex)) extents.add(pageEnd, false);
-      else await this.compare(pageIndex, extents);
+      else {
+        await this.compare(pageIndex, extents);
+        // Many pages of scattered blocks take long, and others want to be answered.
+        await breathe(this.clock);
+      }
     }
     return extents.extents;
   }

@@ -336,7 +336,9 @@ function assemble(
   });
   const reader = readerOf(options, { ownership, map, memory, cache, frames, checkpointer });
   const pages = options.pages ?? new PageCache(pageCacheBytes);
-  const changes = new LiveChanges({ store, ownership, map, checkpointer, reader, pages });
+  const changes = new LiveChanges({
+    ...{ store, clock, ownership, map, checkpointer, reader, pages },
+  });
   const writer = new VolumeWriter({
     map,
     log: segments,

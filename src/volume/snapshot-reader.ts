@@ -170,11 +170,11 @@ export class SnapshotReader {
     moment: string,
     after: StoredVersion,
   ): Promise<Changes | undefined> {
-    const { store, memory } = this.context;
+    const { store, clock, memory } = this.context;
     const { manifest } = await loadManifest(store, volumeId);
     if (!completedNames(manifest.snapshots).includes(moment)) return undefined;
     const before = await snapshotVersion(store, manifest, moment, memory.pages);
-    return new VersionChanges(before, after);
+    return new VersionChanges(clock, before, after);
   }
 }
 
