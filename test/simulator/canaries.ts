@@ -1,5 +1,6 @@
 import { type PlantedBug, planted } from './planted.ts';
 import { snapshotBugs } from './snapshot-canaries.ts';
+import { versionBugs } from './version-canaries.ts';
 
 /** One for each promise, and those that were really there once; each says what it breaks. */
 export const plantedBugs: readonly PlantedBug[] = [
@@ -257,4 +258,5 @@ export const plantedBugs: readonly PlantedBug[] = [
     'payload',
   ),
   ...snapshotBugs,
+  ...versionBugs,
 ];

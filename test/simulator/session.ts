@@ -7,12 +7,13 @@ import type { History, Version } from './history.ts';
 import type { Life } from './process.ts';
 import { chance, pick } from './random.ts';
 import type { Sizes } from './sizes.ts';
-import { SnapshotRequests, type SnapshotSurroundings } from './snapshot-requests.ts';
+import { SnapshotRequests } from './snapshot-requests.ts';
 import type { Trace } from './trace.ts';
 import { blockBytes, type Contents, patched } from './contents.ts';
+import type { VersionSurroundings } from './version-requests.ts';
 
 /** What a session needs of the world that it is in. */
-export interface Surroundings extends SnapshotSurroundings {
+export interface Surroundings extends VersionSurroundings {
   readonly trace: Trace;
   readonly contents: Contents;
   readonly disk: number;
@@ -154,7 +155,7 @@ export class Session {
     if (kind < 0.8) return this.read();
     if (kind < 0.82) return this.status();
     if (kind < 0.84) return this.prefetch();
-    if (kind < 0.87) return this.snapshots.request();
+    if (kind < 0.88) return this.snapshots.request();
     return this.flush().then(() => undefined);
   }
 

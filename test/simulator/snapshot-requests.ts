@@ -1,37 +1,28 @@
 import { isStorageError } from '../../src/base/errors.ts';
-import type { ObjectStore } from '../../src/base/object-store.ts';
-import type { Random } from '../../src/base/random.ts';
 import type { Snapshot } from '../../src/format/snapshot.ts';
-import type { Engine } from './engine.ts';
-import type { Moments } from './history.ts';
 import { chance, choose } from './random.ts';
 import type { Session } from './session.ts';
-import type { SnapshotJudge, SnapshotRecord } from './snapshots.ts';
+import type { SnapshotRecord } from './snapshots.ts';
+import { VersionRequests, type VersionSurroundings } from './version-requests.ts';
 
 /** Of one volume, at most. */
 const mostSnapshots = 5;
 
-export interface SnapshotSurroundings {
-  readonly engine: Engine;
-  readonly random: Random;
-  readonly moments: Moments;
-  readonly judge: SnapshotJudge;
-  /** The store as this session's host sees it. */
-  readonly store: ObjectStore;
-}
-
-/** Makes and deletes snapshots of an attached volume, as its clients or from elsewhere. */
+/** Makes, reads and deletes snapshots of an attached volume, as its clients or from elsewhere. */
 export class SnapshotRequests {
   private readonly session: Session;
-  private readonly around: SnapshotSurroundings;
+  private readonly around: VersionSurroundings;
+  private readonly versions: VersionRequests;
 
-  constructor(session: Session, around: SnapshotSurroundings) {
+  constructor(session: Session, around: VersionSurroundings) {
     this.session = session;
     this.around = around;
+    this.versions = new VersionRequests(session, around);
   }
 
   async request(): Promise<void> {
     const { random } = this.around;
+    if (chance(random, 0.4)) return this.versions.request();
     const isFull = this.present.length >= mostSnapshots;
     if (!isFull && chance(random, 0.75)) return this.create();
     if (this.present.length > 0) await this.delete(choose(random, this.present));

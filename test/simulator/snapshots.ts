@@ -19,6 +19,8 @@ export interface SnapshotRecord {
   isPromised: boolean;
   isCompleted: boolean;
   deletion: 'none' | 'asked' | 'done';
+  /** What it holds, as it was read when it was completed. */
+  content?: Uint8Array;
 }
 
 /**
@@ -117,6 +119,7 @@ export class SnapshotJudge {
     this.readCount += 1;
     const wrong = compareWith(record, content);
     if (wrong !== undefined) throw new Error(`snapshot ${record.name}: ${wrong}`);
+    record.content ??= content;
   }
 
   /** Reads all that are completed once more. */

@@ -23,3 +23,7 @@ export { RemoteLink } from '../../src/nbd/remote-link.ts';
 export { withRetry } from '../../src/store/with-retry.ts';
 export * as wire from '../../src/nbd/wire.ts';
 export * as geometry from '../../src/format/geometry.ts';
+export { changedRanges } from '../../src/volume/map-difference.ts';
+export { PageCache } from '../../src/volume/page-cache.ts';
+export { SnapshotReader, VersionMemory } from '../../src/volume/snapshot-reader.ts';
+export { snapshotVersion } from '../../src/volume/stored-version.ts';
