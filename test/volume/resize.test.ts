@@ -237,6 +237,16 @@ describe('shrinking', () => {
     await volume.close();
   });
 
+  test('takes nothing from a past that is kept', async () => {
+    const host = new VolumeHost(createMemoryStore());
+    await host.create({ name: 'drive', sizeBytes: 2 * mebibyte, retainMs: 3_600_000 });
+    const volume = await host.open('drive');
+    await expect(volume.shrink(mebibyte)).rejects.toMatchObject({ code: 'usage' });
+    await expect(volume.shrink(mebibyte)).rejects.toThrow('--retain 0');
+    expect(volume.sizeBytes).toBe(2 * mebibyte);
+    await volume.close();
+  });
+
   test('refuses to make the volume larger', async () => {
     const { volume } = await written(createMemoryStore());
     await expect(volume.shrink(131 * mebibyte)).rejects.toThrow('leave --shrink out');
