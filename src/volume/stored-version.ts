@@ -5,6 +5,7 @@ import type { Snapshot } from '../format/snapshot.ts';
 import { nowhere } from '../format/map-page.ts';
 import { loadStoredTail } from './attach.ts';
 import { BlockMap } from './block-map.ts';
+import type { SegmentEntries } from './fold.ts';
 import { replay } from './live-blocks.ts';
 import { MapPage } from './map-page.ts';
 import { type MapVersion, PresentVersion, StoredVersion } from './map-version.ts';
@@ -42,12 +43,22 @@ export async function presentVersion(
 ): Promise<MapVersion> {
   const tail = await loadStoredTail(store, manifest, concurrency);
   const table = await PageTable.load(store, manifest, manifest.head);
+  return replayedVersion(table, tail.segments, manifest.sizeBytes, pages);
+}
+
+/** The map that a checkpoint and the segments after it make. */
+export function replayedVersion(
+  table: PageTable,
+  segments: readonly SegmentEntries[],
+  sizeBytes: number,
+  pages: PageCache,
+): MapVersion {
   const map = new BlockMap((pageIndex) => table.has(pageIndex));
-  for (const segment of tail.segments) replay(map, segment.segment, segment.entries);
+  for (const { segment, entries } of segments) replay(map, segment, entries);
   return new PresentVersion({
     map,
     cache: pages,
-    sizeBytes: () => manifest.sizeBytes,
+    sizeBytes: () => sizeBytes,
     table: () => table,
     loadPage: async (pageIndex) => {
       const page = await table.readPage(pageIndex);

@@ -1,4 +1,5 @@
 import { Option } from 'commander';
+import { parseMoment } from '../../base/moment.ts';
 import { roundSize } from '../../base/quantity.ts';
 import { parseVersionName } from '../../format/version-name.ts';
 import type { BlockState, ChangedRange } from '../../volume/map-difference.ts';
@@ -27,9 +28,10 @@ export const diffVerb: Verb = {
       'what was changed since, as far as the store has it, for a machine',
     ],
     ['diff data@monday data --summary', 'only how much that is'],
+    ['diff data@2026-11-20T10:15:00Z', 'what was changed since that time, as far as it is kept'],
   ],
   arguments: [
-    ['<from>', 'the earlier version: VOLUME@SNAPSHOT'],
+    ['<from>', 'the earlier version: VOLUME@SNAPSHOT, or VOLUME@TIME where that is kept'],
     [
       '[to]',
       'the later one, or a volume as its store has it now; by default the volume of the first',
@@ -53,8 +55,8 @@ async function diff(invocation: Invocation): Promise<undefined> {
     const { PageCache } = await import('../../volume/page-cache.ts');
     const { changedRanges, requireFamily } = await import('../../volume/map-difference.ts');
     const pages = new PageCache(pageCacheBytes);
-    const before = await open(all, from, pages);
-    const after = await open(all, to, pages);
+    const before = await open(invocation, all, from, pages);
+    const after = await open(invocation, all, to, pages);
     requireFamily(before.version, after.version, [from, to]);
     const found = new Found(invocation.options['summary'] === true);
     for await (const range of changedRanges(before.version, after.version)) {
@@ -67,13 +69,29 @@ async function diff(invocation: Invocation): Promise<undefined> {
   return undefined;
 }
 
-async function open(all: readonly OpenStore[], name: string, pages: PageCache): Promise<Side> {
+async function open(
+  { drivers: { clock } }: Invocation,
+  all: readonly OpenStore[],
+  name: string,
+  pages: PageCache,
+): Promise<Side> {
   const { presentVersion, snapshotVersion } = await import('../../volume/stored-version.ts');
   const { volume, version } = parseVersionName(name) ?? { volume: name };
   const { opened, manifest } = await findOne(all, volume);
   if (version === undefined) {
     const present = await presentVersion(opened.store, manifest, pages, getConcurrency);
     return { name, version: present, writer: manifest.writer?.host };
+  }
+  const timeMs = parseMoment(version);
+  if (timeMs !== undefined) {
+    const { momentVersion } = await import('../../volume/moment-version.ts');
+    const { defaultVolumeSettings: settings } = await import('../../volume/settings.ts');
+    const options = { store: opened.store, clock, settings };
+    return {
+      name,
+      version: await momentVersion(options, manifest, timeMs, pages),
+      writer: undefined,
+    };
   }
   const stored = await snapshotVersion(opened.store, manifest, version, pages);
   return { name, version: stored, writer: undefined };
