@@ -54,6 +54,7 @@ export async function serve(invocation: Invocation): Promise<number> {
     openSources: (stateDirectory) => openSources(invocation, configuration, stateDirectory, log),
     createServer: (catalog) => drivers.createServer(catalog, settings, log),
     takeOver: takeOverOf(wishes),
+    schedulesOf: (volume) => configuration.settingsOfVolume(volume)['snapshots.schedule'] ?? [],
     prepare: (catalog) =>
       Promise.race([takeOverHeld(catalog, wishes, output), stopSignal.then(refuseToStart)]),
     clock: drivers.clock,

@@ -16,11 +16,11 @@ export function snapshotData(
   { opened, manifest }: StoredVolume,
   { name, id, isCompleted, clones, ...rest }: Snapshot,
 ): Record<string, unknown> {
-  const { segment, sizeBytes, createdAt, description, tags } = rest;
+  const { segment, sizeBytes, createdAt, description, tags, holds = [] } = rest;
   return {
     ...{ volume: manifest.name, name, id, store: opened.store.url },
     ...{ state: isCompleted ? 'completed' : 'pending', segment, sizeBytes, createdAt },
-    ...{ description, tags, clones: clones.map(({ volumeId }) => volumeId) },
+    ...{ description, tags, holds, clones: clones.map(({ volumeId }) => volumeId) },
   };
 }
 

@@ -19,6 +19,13 @@ export interface Turn {
   readonly timeMs: number;
 }
 
+/** The volume was larger before. */
+export interface FormerSize {
+  readonly sizeBytes: number;
+  /** Until when. */
+  readonly timeMs: number;
+}
+
 /** How long, and since when, all that was ever written to a volume is kept. */
 export interface Retention {
   readonly retainMs: number;
@@ -28,16 +35,19 @@ export interface Retention {
   readonly storedThroughMs: number;
   /** In order; those after `keptFrom`. */
   readonly turns: readonly Turn[];
+  /** In order; those that it had after `keptFrom`. */
+  readonly formerSizes: readonly FormerSize[];
 }
 
 export function encodableRetention(retention: Retention | undefined): object | null {
   if (retention === undefined) return null;
-  const { retainMs, keptFrom, storedThroughMs, turns } = retention;
+  const { retainMs, keptFrom, storedThroughMs, turns, formerSizes } = retention;
   return {
     retainMs,
     keptFrom: keptFrom === undefined ? null : encodableState(keptFrom),
     storedThroughMs,
     turns: turns.map((turn) => ({ segment: turn.segment, ...encodableState(turn) })),
+    formerSizes,
   };
 }
 
@@ -54,6 +64,10 @@ export function decodeRetention(value: unknown): Retention {
     turns: fields.list('turns').map((each): Turn => {
       const turn = new Fields(each, 'turn');
       return { segment: turn.count('segment'), ...decodeState(turn) };
+    }),
+    formerSizes: fields.list('formerSizes').map((each): FormerSize => {
+      const former = new Fields(each, 'former size');
+      return { sizeBytes: former.count('sizeBytes'), timeMs: former.count('timeMs') };
     }),
   };
   retention.turns.forEach(({ segment, timeMs }, at) => {

@@ -27,6 +27,8 @@ export interface Snapshot {
   readonly tags: Readonly<Record<string, string>>;
   /** It is not deleted while one of these is there. */
   readonly clones: readonly CloneOfSnapshot[];
+  /** Nor while somebody holds it: what for, each for itself. None when absent. */
+  readonly holds?: readonly string[];
 }
 
 export function encodableSnapshot(snapshot: Snapshot): object {
@@ -46,6 +48,7 @@ export function decodeSnapshot(value: unknown): Snapshot {
     description: fields.text('description'),
     tags: fields.texts('tags'),
     clones: fields.list('clones').map(decodeClone),
+    ...holdsIn(fields),
   };
   const { checkpoint, segment, isCompleted } = snapshot;
   const isPlausible = isCompleted
@@ -53,6 +56,12 @@ export function decodeSnapshot(value: unknown): Snapshot {
     : checkpoint === undefined && snapshot.clones.length === 0;
   if (!isPlausible) throw corrupt(`snapshot ${snapshot.name} that contradicts itself`);
   return snapshot;
+}
+
+function holdsIn(fields: Fields): Pick<Snapshot, 'holds'> {
+  const holds = fields.optional('holds', (value) => value as readonly unknown[], null);
+  if (holds === undefined) return {};
+  return { holds: fields.list('holds').map((hold) => new Fields({ hold }, 'hold').text('hold')) };
 }
 
 function decodeClone(value: unknown): CloneOfSnapshot {

@@ -9,6 +9,7 @@ import { lockStateDirectory, type StateLock } from './state-lock.ts';
 import { LoopDelayMeter } from './loop-delay.ts';
 import { formatMetricsAddress, type MetricsAddress } from './metrics-address.ts';
 import { type MetricsServer, serveMetrics } from './metrics-server.ts';
+import { SnapshotSchedules } from './snapshot-schedules.ts';
 import type { ClientStatus, DaemonStatus } from './status.ts';
 import { VolumeCatalog } from './volume-catalog.ts';
 import type { VolumeSource } from './volume-source.ts';
@@ -44,6 +45,8 @@ export interface DaemonOptions {
   createServer(catalog: VolumeCatalog): BlockServer;
   /** How a client's wish for a volume that another writer has is met. */
   readonly takeOver?: (volume: string) => TakeOver;
+  /** When snapshots of a volume are made by themselves; never, when not given. */
+  readonly schedulesOf?: (volume: string) => readonly string[];
   /** Done before anybody is listened to. */
   prepare?(catalog: VolumeCatalog): Promise<void>;
   readonly clock: Clock;
@@ -71,6 +74,7 @@ interface Parts {
   server?: BlockServer;
   control?: ControlServer;
   metrics?: MetricsServer;
+  schedules?: SnapshotSchedules;
 }
 
 /** Starts to serve. What had been started is stopped again when a later part fails to. */
@@ -133,6 +137,13 @@ async function start(options: DaemonOptions, parts: Parts): Promise<Daemon> {
   if (passedSockets.length === 0) {
     for (const address of listen) addresses.push(await server.listen(address));
   }
+  parts.schedules = new SnapshotSchedules({
+    attached: () => catalog.attached(),
+    schedulesOf: options.schedulesOf ?? (() => []),
+    zone: Intl.DateTimeFormat().resolvedOptions().timeZone,
+    ...{ clock, log },
+  });
+  parts.schedules.start();
   parts.meter.start();
   return {
     addresses,
@@ -169,7 +180,7 @@ function snapshotStatus(catalog: VolumeCatalog): DaemonStatus['snapshots'] {
 
 /** Stops from the clients inward; each part is stopped even when one before it failed. */
 async function stopParts(parts: Parts): Promise<void> {
-  const { meter, server, catalog, control, metrics, sources, lock } = parts;
+  const { meter, server, catalog, control, metrics, schedules, sources, lock } = parts;
   const failures: unknown[] = [];
   const attempt = async (stop: (() => Promise<void>) | undefined): Promise<void> => {
     try {
@@ -179,6 +190,7 @@ async function stopParts(parts: Parts): Promise<void> {
     }
   };
   await attempt(server && (() => server.drain()));
+  await attempt(schedules && (() => schedules.stop()));
   await attempt(catalog && (() => catalog.close()));
   await attempt(server && (() => server.close()));
   await attempt(control && (() => control.close()));

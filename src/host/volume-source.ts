@@ -72,6 +72,10 @@ export interface AttachedVolume extends BlockDevice {
   shrink?(sizeBytes: number): Promise<Resized>;
   /** Makes a snapshot of this moment. Neither is there where it is attached for reading only. */
   createSnapshot?(wish: SnapshotWish): Promise<Snapshot>;
+  /** Those that there are. */
+  readonly snapshots?: readonly Snapshot[];
+  /** Deletes a snapshot by its id; `held` while a clone reads it or somebody holds it. */
+  deleteSnapshot?(id: string): Promise<void>;
   /** Resolves when the snapshot of that id outlives this host. */
   whenSnapshotCompleted?(id: string): Promise<Snapshot>;
   /** Has the store all that was answered before a time, for those who read it as it was then. */

@@ -71,7 +71,7 @@ export async function openMoment(
   });
   const reader = new VolumeReader({
     volume: name,
-    sizeBytes: () => manifest.sizeBytes,
+    sizeBytes: () => moment.sizeBytes,
     map,
     memory: own?.memory ?? { find: () => undefined },
     cache: part ?? (own as ReturnType<typeof blockMemory>).cache,
@@ -99,7 +99,7 @@ export async function openMoment(
     failure: undefined,
   });
   return new ReadOnlyVolume({
-    ...{ name, sizeBytes: manifest.sizeBytes, reader, statistics },
+    ...{ name, sizeBytes: moment.sizeBytes, reader, statistics },
     refusal: `${name} is in the past, which nobody writes: clone it to go on from it.`,
     onClose: () => part?.close(),
     explain: (error) => explain(store, moment, name, error),

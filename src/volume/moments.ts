@@ -19,7 +19,7 @@ import { loadStoredTail } from './attach.ts';
 import { inParallel } from './concurrency.ts';
 import type { TimedEntries } from './fold.ts';
 import { aboutObject } from './object-errors.ts';
-import { segmentOf } from './retention.ts';
+import { segmentOf, sizeAsOf } from './retention.ts';
 import { readSegmentTables } from './segment-tables.ts';
 import type { WantedMoment } from './wanted-moment.ts';
 
@@ -34,6 +34,7 @@ export interface Moment {
   readonly segment: number;
   /** Whether all of that segment is in it. */
   readonly isWhole: boolean;
+  readonly sizeBytes: number;
 }
 
 /** A state of the map that the store has. */
@@ -72,6 +73,7 @@ export async function findMoment(context: MomentContext, wanted: WantedMoment): 
     segments: log,
     segment: log.at(-1)?.segment ?? segmentOf(checkpoint),
     isWhole,
+    sizeBytes: sizeAsOf(context.manifest, wanted.timeMs),
   });
   if (!wanted.flushed) return momentOf(states[at] as State, segments, found.isWhole);
   for (;;) {

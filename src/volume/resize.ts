@@ -6,6 +6,7 @@ import { entryKind } from '../format/entry.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { findVolumeId, requireVolumeSize } from './catalog.ts';
 import { changeManifest } from './manifest-change.ts';
+import { cutOff } from './retention.ts';
 import { heldError } from './take-over.ts';
 import type { VolumeParts } from './volume-parts.ts';
 
@@ -28,10 +29,13 @@ export async function grow(
  * the new size: whenever this is interrupted, a volume that grows again reads zeroes there.
  */
 export async function shrink(
-  parts: Pick<VolumeParts, 'ownership' | 'writer' | 'segments' | 'uploader' | 'checkpointer'>,
+  parts: Pick<
+    VolumeParts,
+    'ownership' | 'times' | 'writer' | 'segments' | 'uploader' | 'checkpointer'
+  >,
   sizeBytes: number,
 ): Promise<void> {
-  const { ownership, writer, segments, uploader, checkpointer } = parts;
+  const { ownership, times, writer, segments, uploader, checkpointer } = parts;
   const beforeBytes = ownership.manifest.sizeBytes;
   if (sizeBytes === beforeBytes) return;
   await writer.zero(entryKind.hole, sizeBytes, beforeBytes - sizeBytes);
@@ -43,7 +47,10 @@ export async function shrink(
     const message = `Volume ${ownership.manifest.name} is just being cut for a snapshot; try again.`;
     throw new StorageError('conflict', message);
   }
-  await ownership.update((manifest) => ({ ...manifest, sizeBytes }));
+  const nowMs = times.nowMs();
+  await ownership.update((manifest) =>
+    manifest.sizeBytes === sizeBytes ? manifest : cutOff(manifest, sizeBytes, nowMs),
+  );
 }
 
 export interface GrowDetachedOptions {

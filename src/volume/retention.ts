@@ -9,7 +9,7 @@ export function retentionFromBirth(retainMs: number, nowMs: number): Retention {
 
 /** That of a volume that was written without: what is kept from where on, its writer will say. */
 function retentionFromNow(retainMs: number): Retention {
-  return { retainMs, keptFrom: undefined, storedThroughMs: 0, turns: [] };
+  return { retainMs, keptFrom: undefined, storedThroughMs: 0, turns: [], formerSizes: [] };
 }
 
 /** Keeps what is written for so long, or not at all any more (0). What is kept already stays that. */
@@ -37,8 +37,10 @@ export function keepLess(manifest: Manifest, keptFrom: KeptFrom): Manifest {
   const { retention } = manifest;
   if (retention?.keptFrom === undefined || retention.keptFrom.timeMs >= keptFrom.timeMs)
     return manifest;
-  const turns = retention.turns.filter(({ timeMs }) => timeMs > keptFrom.timeMs);
-  return { ...manifest, retention: { ...retention, keptFrom, turns } };
+  const isKept = ({ timeMs }: { readonly timeMs: number }): boolean => timeMs > keptFrom.timeMs;
+  const turns = retention.turns.filter(isKept);
+  const formerSizes = retention.formerSizes.filter(isKept);
+  return { ...manifest, retention: { ...retention, keptFrom, turns, formerSizes } };
 }
 
 /** All that was answered before `timeMs` is in the store. */
@@ -63,6 +65,20 @@ export function turned(
   if (retention === undefined) return manifest;
   const turns = [...retention.turns, { segment, checkpoint, timeMs }];
   return { ...manifest, retention: { ...retention, turns } };
+}
+
+/** The volume becomes smaller at that time. To be said in the same change as its new size. */
+export function cutOff(manifest: Manifest, sizeBytes: number, timeMs: number): Manifest {
+  const { retention } = manifest;
+  if (retention === undefined) return { ...manifest, sizeBytes };
+  const formerSizes = [...retention.formerSizes, { sizeBytes: manifest.sizeBytes, timeMs }];
+  return { ...manifest, sizeBytes, retention: { ...retention, formerSizes } };
+}
+
+/** How large a volume is as of a time: large enough for all that was in it. */
+export function sizeAsOf({ sizeBytes, retention }: Manifest, timeMs: number): number {
+  const former = retention?.formerSizes.filter((each) => each.timeMs >= timeMs) ?? [];
+  return Math.max(sizeBytes, ...former.map((each) => each.sizeBytes));
 }
 
 /** Whether more is kept than was asked for, by enough to be worth looking for what can go. */

@@ -35,7 +35,7 @@ export async function snapshotAsOf(
     id: bytesToHex(random.bytes(16)),
     segment: moment.segment,
     checkpoint,
-    sizeBytes: moment.manifest.sizeBytes,
+    sizeBytes: moment.sizeBytes,
     wallMs: clock.wallMs(),
     timeMs: wanted.timeMs,
   };

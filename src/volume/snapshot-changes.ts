@@ -2,7 +2,11 @@ import { assert } from '../base/assert.ts';
 import { isoTime } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { Manifest } from '../format/manifest.ts';
-import { type CheckpointPosition, requireSnapshotName } from '../format/names.ts';
+import {
+  type CheckpointPosition,
+  requireSnapshotName,
+  volumeNamePattern,
+} from '../format/names.ts';
 import type { Snapshot } from '../format/snapshot.ts';
 import type { WantedMoment } from './wanted-moment.ts';
 
@@ -103,7 +107,7 @@ export function addPastSnapshot(manifest: Manifest, past: Past): Manifest {
     isCompleted: true,
     sizeBytes: past.sizeBytes,
     createdAt: isoTime(past.wallMs),
-    description: past.description ?? `as of ${isoTime(past.timeMs)}`,
+    description: past.description || `as of ${isoTime(past.timeMs)}`,
     tags: past.tags ?? {},
     clones: [],
   };
@@ -174,7 +178,49 @@ export function removeSnapshot(manifest: Manifest, id: string): Manifest {
       `Snapshot ${manifest.name}@${snapshot.name} is what ${clonesOf(snapshot)} of; delete or flatten that first.`,
     );
   }
+  const { holds = [] } = snapshot;
+  if (holds.length > 0) {
+    const release = `elasticdrive snapshot release ${manifest.name}@${snapshot.name} ${holds[0]}`;
+    throw new StorageError(
+      'held',
+      `Snapshot ${manifest.name}@${snapshot.name} is held for ${holds.join(', ')}: "${release}" lets go of it.`,
+    );
+  }
   return { ...manifest, snapshots: manifest.snapshots.filter((each) => each !== snapshot) };
+}
+
+/** Keeps a snapshot from being deleted, for `hold`, until that is released. */
+export function holdSnapshot(manifest: Manifest, id: string, hold: string): Manifest {
+  requireName(hold);
+  return changeHolds(manifest, id, (holds) => (holds.includes(hold) ? holds : [...holds, hold]));
+}
+
+export function releaseSnapshot(manifest: Manifest, id: string, hold: string): Manifest {
+  return changeHolds(manifest, id, (holds) =>
+    holds.includes(hold) ? holds.filter((each) => each !== hold) : holds,
+  );
+}
+
+function changeHolds(
+  manifest: Manifest,
+  id: string,
+  change: (holds: readonly string[]) => readonly string[],
+): Manifest {
+  const found = manifest.snapshots.find((each) => each.id === id);
+  if (found === undefined)
+    throw new StorageError('not-found', `The snapshot ${id} of volume ${manifest.name} is gone.`);
+  const before = found.holds ?? [];
+  const holds = change(before);
+  if (holds === before) return manifest;
+  const { holds: _before, ...rest } = found;
+  const changed = holds.length === 0 ? rest : { ...rest, holds };
+  const snapshots = manifest.snapshots.map((each) => (each === found ? changed : each));
+  return { ...manifest, snapshots };
+}
+
+function requireName(hold: string): void {
+  if (volumeNamePattern.test(hold)) return;
+  throw usage(`"${hold}" cannot name a hold: use 1 to 64 letters, digits, ".", "_" or "-".`);
 }
 
 function clonesOf({ clones }: Snapshot): string {

@@ -163,6 +163,7 @@ const manifest = encodeManifest({
         timeMs: openedMs - 3_600_000,
       },
     ],
+    formerSizes: [{ sizeBytes: 21_474_836_480, timeMs: openedMs - 7_200_000 }],
   },
   nonce: 'ffeeddccbbaa99887766554433221100',
 });

@@ -1,6 +1,7 @@
 import { type PlantedBug, planted } from './planted.ts';
 import { snapshotBugs } from './snapshot-canaries.ts';
 import { versionBugs } from './version-canaries.ts';
+import { timeBugs } from './time-canaries.ts';
 
 /** One for each promise, and those that were really there once; each says what it breaks. */
 export const plantedBugs: readonly PlantedBug[] = [
@@ -259,4 +260,5 @@ export const plantedBugs: readonly PlantedBug[] = [
   ),
   ...snapshotBugs,
   ...versionBugs,
+  ...timeBugs,
 ];

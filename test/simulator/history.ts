@@ -20,6 +20,8 @@ export interface Version {
   /** The same by the volume's log, where it keeps what was. */
   readonly askedMs?: number | undefined;
   answeredMs?: number | undefined;
+  /** What came back after a crash says nothing of it: others may have made the same of the volume. */
+  readonly isUncertain?: boolean;
   /** Where it was made durable by itself (FUA): on a disk, or in the store (0). */
   pin?: number;
 }
@@ -183,6 +185,9 @@ export class History {
     );
     const moment = latestCommon(spans);
     if (moment === undefined || moment.until <= floor) throw this.broken(spans, floor, moment);
+    const earliest = commonSpans(spans)
+      .reverse()
+      .find(({ until }) => until > floor) as Span;
     const blocks = this.blocks.map((versions, block) => {
       const span = (spans[block] as Span[]).find((span) => includes(span, moment.from)) as Span;
       // What came back has happened, whether its writer ever heard or not.
@@ -190,6 +195,7 @@ export class History {
         ...version,
         answered: version.answered === Number.POSITIVE_INFINITY ? now : version.answered,
         answeredMs: version.answeredMs ?? nowMs,
+        isUncertain: version.isUncertain === true || version.answered > earliest.from,
       }));
     });
     const resumed = new History(blocks);
@@ -224,10 +230,12 @@ export class History {
     const spans: Span[] = [];
     let until = Number.POSITIVE_INFINITY;
     for (let at = versions.length - 1; at >= 0; at -= 1) {
-      const { asked, answered, askedMs = 0, answeredMs, bytes: own } = versions[at] as Version;
+      const version = versions[at] as Version;
+      const { asked, answered, askedMs = 0, answeredMs, bytes: own } = version;
       if (askedMs < timeMs && Buffer.compare(own, bytes) === 0) {
         spans.push({ from: asked, until, version: at });
       }
+      if (version.isUncertain === true) continue;
       until = Math.min(until, answered);
       if (answeredMs !== undefined && answeredMs < timeMs && !mayEndEarlier) break;
     }
@@ -311,15 +319,22 @@ function includes(span: Span, moment: number): boolean {
 
 /** The latest span that lies within one of each block's: the moment as of which all blocks are. */
 function latestCommon(spans: readonly Span[][]): Span | undefined {
+  return commonSpans(spans, 1)[0];
+}
+
+/** The spans that lie within one of each block's, the latest first; so many at most. */
+function commonSpans(spans: readonly Span[][], maximum = Number.POSITIVE_INFINITY): Span[] {
   const starts = new Set(spans.flatMap((list) => list.map(({ from }) => from)));
+  const common: Span[] = [];
   for (const from of [...starts].sort((a, b) => b - a)) {
+    if (common.length >= maximum) break;
     let until = Number.POSITIVE_INFINITY;
     for (const list of spans) {
       let own = 0;
       for (const span of list) if (includes(span, from)) own = Math.max(own, span.until);
       until = Math.min(until, own);
     }
-    if (until > from) return { from, until, version: 0 };
+    if (until > from) common.push({ from, until, version: 0 });
   }
-  return undefined;
+  return common;
 }

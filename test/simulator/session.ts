@@ -361,16 +361,16 @@ export class Session {
     const range = { first, count: blockCount - first };
     if (sizes === undefined || range.count <= 0 || !this.take(range)) return;
     const { moments } = this.around;
+    const askedMs = this.logTimeMs();
     const asked = moments.next();
     const zeroes = new Uint8Array(blockBytes);
     const versions = Array.from({ length: range.count }, (_, at) =>
-      this.history.ask(first + at, zeroes, asked),
+      this.history.ask(first + at, zeroes, asked, askedMs),
     );
     const answered = sizes.ask(first);
     if (await this.attempt('shrink', first, () => this.volume.shrink(first * blockBytes))) {
       if (this.around.sizes(this) === sizes) answered();
-      const moment = moments.next();
-      for (const version of versions) version.answered = moment;
+      this.answered(versions, moments.next());
       this.promiseInStore(asked, versions);
     } else {
       // Nobody knows what it is now, until it is attached again.

@@ -6,6 +6,7 @@ import {
   parseMetricsAddress,
 } from '../../host/metrics-address.ts';
 import { type TlsMode, tlsModes } from '../../host/tls-files.ts';
+import { formatSchedule, parseSchedule, scheduleHint } from '../../host/snapshot-schedule.ts';
 import { defaultNbdLimits } from '../../nbd/limits.ts';
 import { defaultVolumeSettings } from '../../volume/settings.ts';
 import { boolean, choice, count, duration, type Kind, list, path, size, text } from './kinds.ts';
@@ -56,6 +57,10 @@ const listenAddresses = list('address', listenHint, (value) => {
 const accessRules = list('rule', accessRuleHint, (value) => {
   const rule = parseAccessRule(value);
   return rule === undefined ? undefined : formatAccessRule(rule);
+});
+const snapshotSchedules = list('schedule', `schedules such as ${scheduleHint}`, (value) => {
+  const schedule = parseSchedule(value);
+  return schedule === undefined ? undefined : formatSchedule(schedule);
 });
 const storeUrls = list('url', storeUrlHint, normalizeStoreUrl);
 const endpoint = text(
@@ -172,6 +177,12 @@ export const keys = {
     size({ minimum: 64 * 1024, maximum: tebibyte }),
     defaultVolumeSettings.scrubBytesPerSecond,
     'How much of a volume is read and verified in a second',
+  ),
+  'snapshots.schedule': optional<readonly string[]>(
+    'volume',
+    snapshotSchedules,
+    'none',
+    'When the daemon makes snapshots of an attached volume by itself, and how many of them it keeps',
   ),
   'lease.time': required<number>(
     'volume',
