@@ -23,8 +23,8 @@ export interface LiveChangesContext {
 }
 
 /**
- * What was changed in an attached volume since its snapshots. The manifest is read anew: another host
- * may have deleted one.
+ * What was changed in an attached volume since its snapshots. For that the manifest is read anew: another
+ * host may have deleted one, and given its name to another.
  */
 export class LiveChanges {
   private readonly context: LiveChangesContext;
@@ -42,8 +42,9 @@ export class LiveChanges {
     });
   }
 
-  async moments(): Promise<string[]> {
-    return completedNames((await this.manifest()).snapshots);
+  /** As this writer last saw them: a client that looks around need not wait for a store that is away. */
+  moments(): string[] {
+    return completedNames(this.context.ownership.manifest.snapshots);
   }
 
   async since(moment: string): Promise<Changes | undefined> {

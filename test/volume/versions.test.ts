@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { ChangeExtent, Changes } from '../../src/base/block-device.ts';
 import { systemClock } from '../../src/base/clock.ts';
+import { StorageError } from '../../src/base/errors.ts';
 import type { ObjectStore } from '../../src/base/object-store.ts';
 import { type Random, seededRandom } from '../../src/base/random.ts';
 import { blockBytes, pageBlocks } from '../../src/format/geometry.ts';
@@ -292,6 +293,21 @@ test('a trim that was found again in the journal is a change', async () => {
   await volume.close();
 });
 
+test('snapshots of an attached volume are named without the store', async () => {
+  const store = createMemoryStore();
+  const host = new VolumeHost(store);
+  await host.create({ name: 'drive', sizeBytes: 2 ** 20 });
+  const volume = await host.open('drive');
+  await snapshotNow(volume, 'one');
+  const load = store.load.bind(store);
+  store.load = () => Promise.reject(new StorageError('store-unavailable', 'away'));
+  expect(await volume.moments()).toEqual(['one']);
+  await expect(volume.changesSince('one')).rejects.toMatchObject({ code: 'store-unavailable' });
+  store.load = load;
+  expect(await volume.changesSince('one')).toBeDefined();
+  await volume.close();
+});
+
 function countGets(store: ObjectStore): { gets(): number; stop(): void } {
   const get = store.get.bind(store);
   let count = 0;
@@ -318,8 +334,8 @@ test('a writer that was followed compares nothing with what the next one has mad
   await volume.write(0, new Uint8Array(blockBytes).fill(2), plain);
   await snapshotNow(volume, 'one');
   await expect(lost.changesSince('one')).rejects.toMatchObject({ code: 'lost-ownership' });
-  await expect(lost.moments()).rejects.toMatchObject({ code: 'lost-ownership' });
   expect(lost.ended).toBe(true);
+  await expect(lost.moments()).rejects.toMatchObject({ code: 'lost-ownership' });
   await lost.abandon();
   await volume.close();
 });
