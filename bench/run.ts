@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --quick] [--json] [--only=limits|local|store]`: starts the peers beside us, takes
+ * `npm run bench [-- --quick] [--json] [--only=limits|local|store|clones]`: starts the peers beside us, takes
  * turns, repeats, and prints medians and ratios. Absolute figures are of this machine at this hour;
  * the ratios are what to look at.
  */
@@ -8,6 +8,7 @@ import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchPackages, installMissing, testPackages } from '../scripts/prerequisites.ts';
 import { run, TemporaryDirectory } from '../test/support/programs.ts';
+import { measureClones } from './clones.ts';
 import { goals } from './goals.ts';
 import { measureLimits } from './limits.ts';
 import { measureLocal } from './local.ts';
@@ -32,14 +33,15 @@ const { values } = parseArgs({
     only: { type: 'string' },
   },
 });
-if (values.only !== undefined && !['limits', 'local', 'store'].includes(values.only)) {
-  throw new Error('--only takes "limits", "local" or "store"');
+if (values.only !== undefined && !['limits', 'local', 'store', 'clones'].includes(values.only)) {
+  throw new Error('--only takes "limits", "local", "store" or "clones"');
 }
 
 const settings = values.quick
   ? {
       touchedBytes: 2 * gibibyte,
       local: { rounds: 3, secondsEach: 1, workingSetBytes: 128 * mebibyte },
+      clones: { rounds: 1, secondsEach: 1, workingSetBytes: 64 * mebibyte },
       store: {
         rounds: 1,
         secondsEach: 2,
@@ -51,6 +53,7 @@ const settings = values.quick
   : {
       touchedBytes: 8 * gibibyte,
       local: { rounds: 3, secondsEach: 4, workingSetBytes: 192 * mebibyte },
+      clones: { rounds: 3, secondsEach: 3, workingSetBytes: 128 * mebibyte },
       store: {
         rounds: 3,
         secondsEach: 5,
@@ -75,6 +78,11 @@ if (values.only === undefined || values.only === 'local')
   sheets.push(await measureLocal(root, settings.local, say));
 if (values.only === undefined || values.only === 'store') {
   sheets.push(await measureObjectStore(settings.store, say));
+}
+if (values.only === undefined || values.only === 'clones') {
+  const { limits: ofClones, sheet } = await measureClones(root, settings.clones, say);
+  limits = [...limits, ...ofClones];
+  sheets.push(sheet);
 }
 
 const machine = {
