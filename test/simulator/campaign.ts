@@ -10,6 +10,7 @@ export interface Totals {
   operations: number;
   recoveries: number;
   travels: number;
+  clones: number;
   snapshots: number;
   virtualMs: number;
   seconds: number;
@@ -30,6 +31,7 @@ export class Campaign {
     operations: 0,
     recoveries: 0,
     travels: 0,
+    clones: 0,
     snapshots: 0,
     virtualMs: 0,
     seconds: 0,
@@ -49,6 +51,7 @@ export class Campaign {
     totals.operations += outcome.operations;
     totals.recoveries += outcome.attached;
     totals.travels += outcome.travels;
+    totals.clones += outcome.clones;
     totals.snapshots += outcome.snapshots;
     totals.virtualMs += outcome.virtualMs;
     totals.seconds += (performance.now() - startedMs) / 1000;

@@ -1,4 +1,5 @@
 import { type PlantedBug, planted } from './planted.ts';
+import { cloneBugs } from './clone-canaries.ts';
 import { snapshotBugs } from './snapshot-canaries.ts';
 import { versionBugs } from './version-canaries.ts';
 import { timeBugs } from './time-canaries.ts';
@@ -261,4 +262,5 @@ export const plantedBugs: readonly PlantedBug[] = [
   ...snapshotBugs,
   ...versionBugs,
   ...timeBugs,
+  ...cloneBugs,
 ];

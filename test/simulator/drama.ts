@@ -13,6 +13,13 @@ const watchMs = 10_000;
 /** Time in which everything must be done after all has healed. */
 const patienceMs = hourMs;
 
+/** What goes on beside it: told of each event, that all heals, and when to come to an end. */
+export interface Others {
+  tick?(): void;
+  heal?(): void;
+  end?(): Promise<void>;
+}
+
 /**
  * What happens in a world: first anything, while what was promised must hold; then all heals, and
  * everything must come to its end.
@@ -29,31 +36,43 @@ export class Drama {
     this.world = world;
   }
 
-  async play(): Promise<void> {
+  async play(others: Others = {}): Promise<void> {
     const { world } = this;
     const { scheduler } = world;
     await world.createVolume();
     let isDone = false;
-    scheduler.onEvent = () => this.tick();
-    this.setCalm();
-    for (const host of world.hosts) this.startLater(host, host.name === 'host-1' ? 0 : 50);
+    scheduler.onEvent = () => {
+      this.tick();
+      others.tick?.();
+    };
+    this.begin();
     await scheduler.run(() => world.counters.crashes >= world.profile.crashCount);
     this.heal();
+    others.heal?.();
     const deadline = scheduler.after(patienceMs, () => {
       scheduler.fail(new Error('not all has come to its end an hour after everything was healed'));
     });
-    const ending = this.end().then(
-      () => {
-        isDone = true;
-      },
-      (error: unknown) => scheduler.fail(error),
-    );
+    const ending = this.end()
+      .then(() => others.end?.())
+      .then(
+        () => {
+          isDone = true;
+        },
+        (error: unknown) => scheduler.fail(error),
+      );
     await scheduler.run(() => isDone);
     await ending;
     deadline();
   }
 
-  private tick(): void {
+  /** Daemons come to life. */
+  begin(): void {
+    this.setCalm();
+    for (const [at, host] of this.world.hosts.entries()) this.startLater(host, at === 0 ? 0 : 50);
+  }
+
+  /** Told of each event. */
+  tick(): void {
     if (this.isHealed) return;
     this.calm -= 1;
     if (this.calm > 0) return;
@@ -307,10 +326,15 @@ export class Drama {
     host.disk.flipBit(choose(world.random, paths));
   }
 
-  private heal(): void {
-    const { world } = this;
+  /** Nothing more befalls it, and nobody begins anything. */
+  calmDown(): void {
     this.isHealed = true;
-    world.trace.add('healed', '', 0);
+  }
+
+  heal(): void {
+    const { world } = this;
+    this.calmDown();
+    world.trace.add('healed', world.name, 0);
     Object.assign(world.store.faults, {
       errorBefore: 0,
       errorAfter: 0,
@@ -329,7 +353,7 @@ export class Drama {
   }
 
   /** Everything comes to its end, and the volume is what it was. */
-  private async end(): Promise<void> {
+  async end(): Promise<void> {
     const { world } = this;
     const survivor = world.hosts.find(
       ({ session }) => session?.isAdopted === true && session.history === world.history,

@@ -60,10 +60,13 @@ export class History {
 
   static empty(blockCount: number): History {
     const zeroes = new Uint8Array(blockBytes);
+    return History.of(Array.from({ length: blockCount }, () => zeroes));
+  }
+
+  /** Of a volume that begins with these blocks. */
+  static of(contents: readonly Uint8Array[]): History {
     return new History(
-      Array.from({ length: blockCount }, () => [
-        { bytes: zeroes, asked: 0, answered: 0, askedMs: 0, answeredMs: 0 },
-      ]),
+      contents.map((bytes) => [{ bytes, asked: 0, answered: 0, askedMs: 0, answeredMs: 0 }]),
     );
   }
 

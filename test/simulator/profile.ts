@@ -29,6 +29,8 @@ export interface Profile {
   readonly chaos: Readonly<Record<Misfortune, number>>;
   /** Blocks of the volume when it is made, where its size changes. */
   readonly firstBlockCount: number | undefined;
+  /** Clones at a time. */
+  readonly cloneCount: number;
 }
 
 export type Misfortune =
@@ -75,6 +77,7 @@ export function makeProfile(engine: Engine, random: Random): Profile {
     network: undefined,
     // The last of all, so that worlds whose volume keeps its size are as they were.
     firstBlockCount: chance(random, 0.4) ? 1 + pick(random, blockCount) : undefined,
+    cloneCount: 0,
   };
 }
 
@@ -88,6 +91,20 @@ export function withPast(profile: Profile, random: Random): Profile {
   const clock = chance(random, 0.4) ? 2 : 0;
   const retainMs = choose(random, [300, 5000, 86_400_000]);
   return { ...profile, retainMs, chaos: { ...profile.chaos, clock } };
+}
+
+/** The same world in which clones are made of the volume, and of them again. */
+export function withClones(profile: Profile, random: Random): Profile {
+  return { ...profile, cloneCount: 1 + pick(random, 3) };
+}
+
+/** The world of a clone: as its source's, but for what is of all volumes. */
+export function profileOfClone(profile: Profile, blockCount: number): Profile {
+  return {
+    ...profile,
+    ...{ blockCount, hostCount: 2, retainMs: 0, firstBlockCount: undefined, network: undefined },
+    chaos: { ...profile.chaos, clock: 0, 'store-weather': 0, 'network-weather': 0 },
+  };
 }
 
 /** The same world with its clients on the network, which is an own seed's: the rest stays as it is. */

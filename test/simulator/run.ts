@@ -1,7 +1,8 @@
 import { seededRandom } from '../../src/base/random.ts';
 import { Drama } from './drama.ts';
 import type { Engine } from './engine.ts';
-import { makeProfile, withNetwork, withPast, withProxy } from './profile.ts';
+import { Family } from './family.ts';
+import { makeProfile, withClones, withNetwork, withPast, withProxy } from './profile.ts';
 import { ProxiedDrama } from './proxied.ts';
 import { pick } from './random.ts';
 import { type Counters, World } from './world.ts';
@@ -27,6 +28,9 @@ const proxyOneIn = 3;
 /** One world in so many keeps what was written, to be gone back to. */
 const pastOneIn = 3;
 
+/** One world in so many has clones. */
+const clonesOneIn = 4;
+
 /** Runs one seed to its end. */
 export async function runSeed(engine: Engine, seed: number, isShown = false): Promise<Outcome> {
   const plain = makeProfile(engine, seededRandom(seed + 2));
@@ -36,13 +40,20 @@ export async function runSeed(engine: Engine, seed: number, isShown = false): Pr
   const isProxied = isOnNetwork && pick(network, proxyOneIn) === 0;
   const past = seededRandom(seed + 6);
   const hasPast = !isProxied && pick(past, pastOneIn) === 0;
-  const profile = isProxied ? withProxy(reached) : hasPast ? withPast(reached, past) : reached;
+  const kept = isProxied ? withProxy(reached) : hasPast ? withPast(reached, past) : reached;
+  const clones = seededRandom(seed + 7);
+  const hasClones = !isProxied && pick(clones, clonesOneIn) === 0;
+  const profile = hasClones ? withClones(kept, clones) : kept;
   const world = new World(engine, profile, seed, isShown);
   let failure: Error | undefined;
   const strayed = (error: unknown): void => world.scheduler.fail(error);
   process.on('unhandledRejection', strayed);
   try {
-    await (isProxied ? new ProxiedDrama(world) : new Drama(world)).play();
+    if (isProxied) await new ProxiedDrama(world).play();
+    else {
+      const drama = new Drama(world);
+      await drama.play(hasClones ? new Family(world, drama, seed + 8) : {});
+    }
   } catch (error) {
     failure = error instanceof Error ? error : new Error(String(error));
   } finally {

@@ -68,14 +68,21 @@ export class SnapshotRequests {
     const { random, judge } = this.around;
     const record = judge.records.get(name);
     if (record === undefined) return;
-    if (record.deletion === 'none') record.deletion = 'asked';
+    const before = record.deletion;
+    if (before === 'none') record.deletion = 'asked';
     let isDone = false;
     const volumeId = judge.manifest?.id ?? '';
     const isOwn = chance(random, 0.5);
     await session.attempt('snapshot delete', 0, async () => {
-      if (isOwn) await session.volume.deleteSnapshot(id);
-      else isDone = await this.deleteElsewhere(volumeId, id);
-      isDone ||= isOwn;
+      try {
+        if (isOwn) await session.volume.deleteSnapshot(id);
+        else isDone = await this.deleteElsewhere(volumeId, id);
+        isDone ||= isOwn;
+      } catch (error) {
+        // Clones read it: nothing was done, and it stays.
+        if (!isStorageError(error, 'held') || !judge.everCloned.has(id)) throw error;
+        record.deletion = before;
+      }
     });
     if (isDone) record.deletion = 'done';
   }

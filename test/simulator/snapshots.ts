@@ -33,6 +33,8 @@ export class SnapshotJudge {
   /** As the store has it. */
   manifest: Manifest | undefined;
   readCount = 0;
+  /** Ids of the snapshots that ever had a clone's pin. */
+  readonly everCloned = new Set<string>();
   private readonly engine: Engine;
   private readonly scheduler: Scheduler;
   private readonly store: SimulatedStore;
@@ -74,6 +76,7 @@ export class SnapshotJudge {
   /** Looks at a manifest the moment it is stored. */
   private look(manifest: Manifest): void {
     this.manifest = manifest;
+    for (const { id, clones } of manifest.snapshots) if (clones.length > 0) this.everCloned.add(id);
     const found = new Map(manifest.snapshots.map((snapshot) => [snapshot.name, snapshot]));
     for (const record of this.records.values()) {
       const snapshot = found.get(record.name);

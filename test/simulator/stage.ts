@@ -38,6 +38,7 @@ function quietProfile(engine: Engine, durability: Durability): Profile {
     network: undefined,
     laneCount: 1,
     crashCount: 0,
+    cloneCount: 0,
     calmEvents: 0,
     chaos: {
       kill: 0,

@@ -14,14 +14,20 @@ export type Patience = 'none' | 'retry';
 
 const longestPageKeys = 6;
 const manifestName = '/manifest.json';
+const namesPrefix = 'names/';
 
 /** The object store and the network before it, shared by all hosts. */
 export class SimulatedStore {
-  readonly faults: FaultPlan = { delay: 1, maxDelayMs: 4 };
+  readonly faults: FaultPlan;
   /** What is really there, without delay or fault: for the judge. */
   readonly truth: ObjectStore;
-  /** Whether anything was ever done wrong that a reader may notice. */
-  hasErred = false;
+  /** Told of each name that was made, and whose id it leads to. */
+  onNamed: (name: string, volumeId: string) => void = () => undefined;
+  /** The volume that is meant, once it is known. */
+  volumeId: string | undefined;
+  /** One for each volume that is known; they share what is really there. */
+  private readonly family: SimulatedStore[];
+  private readonly weather: { hasErred: boolean };
   /** Told of each call when it gets there, and when it was done; fails it by throwing. */
   onCall: (name: Operation) => void = () => undefined;
   onDone: (name: Operation) => void = () => undefined;
@@ -38,12 +44,39 @@ export class SimulatedStore {
   private readonly random: Random;
   private readonly trace: Trace;
 
-  constructor(engine: Engine, scheduler: Scheduler, random: Random, trace: Trace) {
+  /** With a `sibling`, the same store, in which another volume is meant. */
+  constructor(
+    engine: Engine,
+    scheduler: Scheduler,
+    random: Random,
+    trace: Trace,
+    sibling?: SimulatedStore,
+  ) {
     this.engine = engine;
     this.scheduler = scheduler;
     this.random = random;
     this.trace = trace;
-    this.truth = engine.createMemoryStore();
+    this.truth = sibling?.truth ?? engine.createMemoryStore();
+    this.faults = sibling?.faults ?? { delay: 1, maxDelayMs: 4 };
+    this.weather = sibling?.weather ?? { hasErred: false };
+    this.family = sibling?.family ?? [];
+    this.family.push(this);
+  }
+
+  /** Whether anything was ever done wrong that a reader may notice. */
+  get hasErred(): boolean {
+    return this.weather.hasErred;
+  }
+
+  set hasErred(hasErred: boolean) {
+    this.weather.hasErred = hasErred;
+  }
+
+  /** Looks at the manifest as it is at this moment. */
+  async lookAt(volumeId: string): Promise<void> {
+    this.volumeId = volumeId;
+    const found = await this.truth.load(`volumes/${volumeId}${manifestName}`);
+    if (found !== undefined) this.note(found.value);
   }
 
   /** The store as one life of a daemon sees it. */
@@ -101,10 +134,7 @@ export class SimulatedStore {
       ...served,
       swap: async (key, expected, value, options) => {
         const version = await served.swap(key, expected, value, options);
-        if (version !== undefined && key.endsWith(manifestName)) {
-          this.noteWriter(value);
-          this.onManifest(value);
-        }
+        if (version !== undefined) this.noteSwap(key, value);
         return version;
       },
       list: (prefix, options = {}) => {
@@ -114,6 +144,21 @@ export class SimulatedStore {
         return served.list(prefix, { ...options, maxKeys });
       },
     };
+  }
+
+  /** Tells those of a register that they know. */
+  private noteSwap(key: string, value: Uint8Array): void {
+    const { id } = JSON.parse(Buffer.from(value).toString()) as { id: string };
+    if (key.endsWith(manifestName)) {
+      for (const each of this.family) if (each.volumeId === id) each.note(value);
+    } else if (key.startsWith(namesPrefix)) {
+      for (const each of this.family) each.onNamed(key.slice(namesPrefix.length), id);
+    }
+  }
+
+  private note(manifest: Uint8Array): void {
+    this.noteWriter(manifest);
+    this.onManifest(manifest);
   }
 
   private noteWriter(manifest: Uint8Array): void {

@@ -6,6 +6,8 @@ export { createVolume, findVolume } from '../../src/volume/catalog.ts';
 export { inlineWorkers } from '../../src/volume/engine-workers.ts';
 export { journalFileBytes } from '../../src/format/journal-file.ts';
 export { growDetached } from '../../src/volume/resize.ts';
+export { cloneVolume } from '../../src/volume/cloning.ts';
+export { deleteVolume } from '../../src/volume/deletion.ts';
 export { findStoredMoment, openMoment } from '../../src/volume/moment-reader.ts';
 export { windowOf } from '../../src/volume/moments.ts';
 export { changeManifest } from '../../src/volume/manifest-change.ts';

@@ -34,6 +34,14 @@ export interface Host {
   session: Session | undefined;
 }
 
+/** How a volume came about that is a clone of another. */
+export interface Birth {
+  readonly parent: World;
+  readonly name: string;
+  /** What is in it. */
+  readonly blocks: readonly Uint8Array[];
+}
+
 export interface Counters {
   crashes: number;
   /** Of them those of a daemon that had the volume. */
@@ -42,27 +50,24 @@ export interface Counters {
   attached: number;
   /** Moments of the past that were read and compared. */
   travels: number;
+  /** Clones that came about. */
+  clones: number;
 }
 
 /** Hosts, their disks, one store and one volume, all in simulated time. */
 export class World {
-  readonly scheduler = new Scheduler();
+  readonly name: string;
+  readonly scheduler: Scheduler;
   readonly trace: Trace;
   readonly store: SimulatedStore;
   readonly hosts: Host[] = [];
-  readonly networkFaults: NetworkFaults = { breaks: 0, maximumDelayMs: 1 };
+  readonly networkFaults: NetworkFaults;
   readonly random: Random;
   readonly engine: Engine;
   readonly profile: Profile;
-  readonly moments = new Moments();
+  readonly moments: Moments;
   readonly judge: SnapshotJudge;
-  readonly counters: Counters = {
-    crashes: 0,
-    servingCrashes: 0,
-    operations: 0,
-    attached: 0,
-    travels: 0,
-  };
+  readonly counters: Counters;
   /** What the volume is: as the last host that attached it found it, and went on with it. */
   history: History;
   /** How large that may be. */
@@ -74,27 +79,39 @@ export class World {
   readonly pastRandom: Random;
   private readonly timeTravel: TimeTravel;
 
-  constructor(engine: Engine, profile: Profile, seed: number, isShown: boolean) {
+  constructor(engine: Engine, profile: Profile, seed: number, isShown: boolean, birth?: Birth) {
+    const parent = birth?.parent;
     this.engine = engine;
     this.profile = profile;
+    this.name = birth?.name ?? volumeName;
     this.random = seededRandom(seed);
     this.networkRandom = seededRandom(seed + 4);
     this.pastRandom = seededRandom(seed + 5);
-    this.trace = new Trace(this.scheduler, isShown);
-    this.store = new SimulatedStore(engine, this.scheduler, seededRandom(seed + 1), this.trace);
+    this.scheduler = parent?.scheduler ?? new Scheduler();
+    this.trace = parent?.trace ?? new Trace(this.scheduler, isShown);
+    this.moments = parent?.moments ?? new Moments();
+    this.networkFaults = parent?.networkFaults ?? { breaks: 0, maximumDelayMs: 1 };
+    this.counters = parent?.counters ?? {
+      ...{ crashes: 0, servingCrashes: 0, operations: 0, attached: 0, travels: 0, clones: 0 },
+    };
+    this.store = new SimulatedStore(
+      ...([engine, this.scheduler, seededRandom(seed + 1), this.trace] as const),
+      parent?.store,
+    );
     this.judge = new SnapshotJudge(engine, this.scheduler, this.store);
-    this.contents = new Contents(this.random);
-    this.history = History.empty(profile.blockCount);
+    this.contents = parent?.contents ?? new Contents(this.random);
+    this.history =
+      birth === undefined ? History.empty(profile.blockCount) : History.of(birth.blocks);
     this.sizes = new Sizes(profile.blockCount, profile.firstBlockCount ?? profile.blockCount);
     this.history.keepsAll = profile.retainMs > 0;
-    this.timeTravel = new TimeTravel(this, volumeName);
+    this.timeTravel = new TimeTravel(this, this.name);
     this.store.onTaken = (writerId) => this.taken(writerId);
     for (let at = 0; at < profile.hostCount; at += 1) this.addHost();
   }
 
   addHost(): Host {
     const host: Host = {
-      name: `host-${this.hosts.length + 1}`,
+      name: `${this.name === volumeName ? '' : `${this.name}/`}host-${this.hosts.length + 1}`,
       disk: this.makeDisk(),
       writerId: this.makeWriterId(),
       life: undefined,
@@ -123,11 +140,12 @@ export class World {
   async createVolume(): Promise<void> {
     const { durability, codec, retainMs } = this.profile;
     const sizeBytes = this.sizes.largest * blockBytes;
-    await this.engine.createVolume(
+    const { id } = await this.engine.createVolume(
       this.store.truth,
       { name: volumeName, sizeBytes, durability, codec, retainMs },
       { clock: this.scheduler, random: this.random },
     );
+    this.store.volumeId = id;
   }
 
   /** A new life of a host's daemon, and its attempt to attach the volume. */
@@ -154,7 +172,7 @@ export class World {
         clock: life.clock,
         random: this.random,
         log: silentLog,
-        name: volumeName,
+        name: this.name,
         settings: profile.settings,
         writerId: host.writerId,
         host: host.name,
@@ -215,7 +233,7 @@ export class World {
       const store = this.store.for(life, profile.patience);
       const { writerId } = host;
       const sizeBytes = blocks * blockBytes;
-      await engine.growDetached({ store, random, name: volumeName, writerId }, sizeBytes);
+      await engine.growDetached({ store, random, name: this.name, writerId }, sizeBytes);
       asking.answered();
       trace.add('growDetached', 'answered', blocks);
     } catch (thrown) {
@@ -303,7 +321,7 @@ export class World {
   /** What a check of the store says is wrong with the volume; empty when nothing is. */
   async check(): Promise<string[]> {
     const options = { clock: this.scheduler, readData: { part: 1, parts: 1 } };
-    const report = await this.engine.checkVolume(this.store.truth, volumeName, options);
+    const report = await this.engine.checkVolume(this.store.truth, this.name, options);
     const wrong = report.problems.filter(({ what }) => what !== 'orphaned');
     const lost = report.lost.map(({ firstBlock, object }) => `block ${firstBlock} in ${object}`);
     return [...wrong.map(({ what, message }) => `${what}: ${message}`), ...lost];
