@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { StorageError } from '../base/errors.ts';
+import { blockBytes } from './geometry.ts';
 
 /** All numbers of the format are little-endian. Offsets and counts of 64 bits stay below 2^53. */
 
@@ -21,6 +22,39 @@ export function writeUint64(view: DataView, offset: number, value: number): void
 /** CRC-32 (ISO 3309, as in zlib), continued from `seed`. */
 export function checksum(bytes: Uint8Array, seed = 0): number {
   return crc32(bytes, seed);
+}
+
+/**
+ * The sum that `checksum` gives, from `seed`, of blocks one after the other of which only their own
+ * sums are known. What 4 KiB do to the sum of all before them is linear in each of its bits: so
+ * four tables of what each byte becomes say it (built of zlib's own sums of 4 KiB of zeroes).
+ */
+export function joinChecksums(seed: number, blockChecksums: Uint32Array): number {
+  shifts ??= blockShifts();
+  const [first, second, third, fourth] = shifts;
+  let sum = seed;
+  for (const blockChecksum of blockChecksums) {
+    sum =
+      (first[sum & 0xff] as number) ^
+      (second[(sum >>> 8) & 0xff] as number) ^
+      (third[(sum >>> 16) & 0xff] as number) ^
+      (fourth[sum >>> 24] as number) ^
+      blockChecksum;
+  }
+  return sum >>> 0;
+}
+
+type Shifts = readonly [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
+let shifts: Shifts | undefined;
+
+function blockShifts(): Shifts {
+  const zeroes = new Uint8Array(blockBytes);
+  const nothing = checksum(zeroes);
+  const table = (shift: number): Uint32Array =>
+    Uint32Array.from({ length: 256 }, (_, byte) => {
+      return checksum(zeroes, (byte << shift) >>> 0) ^ nothing;
+    });
+  return [table(0), table(8), table(16), table(24)];
 }
 
 export function corrupt(what: string): StorageError {

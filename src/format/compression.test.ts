@@ -49,3 +49,19 @@ test('random bytes are known by a look, text and binaries and small frames are n
   expect(looksRandom(half)).toBe(false);
   expect(looksRandom(random.bytes(4096))).toBe(false);
 });
+
+test('bytes that would shrink by next to nothing are stored as they are', () => {
+  const nearlyRandom = random.bytes(65_536);
+  nearlyRandom.fill(0, 0, 1500);
+  expect(compress(nearlyRandom, 'zstd')).toEqual({ codec: 'none', bytes: nearlyRandom });
+  nearlyRandom.fill(0, 0, 3000);
+  const { codec, bytes } = compress(nearlyRandom, 'zstd');
+  expect(codec).toBe('zstd');
+  expect(bytes.byteLength).toBeLessThan(63_000);
+});
+
+test('bytes of a generator that leaves some bits of each word at zero count as random', () => {
+  const sloppy = random.bytes(65_536);
+  for (let at = 7; at < sloppy.length; at += 8) sloppy[at] = (sloppy[at] as number) & 0x1f;
+  expect(looksRandom(sloppy)).toBe(true);
+});

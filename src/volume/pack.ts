@@ -1,8 +1,8 @@
 import type { LocalDisk } from '../base/local-disk.ts';
-import { checksum, corrupt } from '../format/binary.ts';
+import { checksum, corrupt, joinChecksums } from '../format/binary.ts';
 import { type Codec, compress, looksRandom } from '../format/compression.ts';
 import { decodeEntries, type Entry, entryKind } from '../format/entry.ts';
-import { blockBytes, frameBytes, segmentDataBytes } from '../format/geometry.ts';
+import { blockBytes, frameBlocks, frameBytes } from '../format/geometry.ts';
 import {
   entryTableOf,
   type JournalHeader,
@@ -49,11 +49,11 @@ export interface PackedSegment {
 /**
  * Reads segments from their journal files, verifies every record and its data, and makes objects of
  * them. What the local disk has changed since it was written is refused here: it does not reach the
- * store. One segment at a time: the memory for reading is used again and again.
+ * store. One segment at a time. The data is read to where it lies in the object when nothing
+ * shrinks, and frames that do shrink move what follows them towards the start.
  */
 export class Packer {
   private readonly disk: LocalDisk;
-  private readonly data = new Uint8Array(segmentDataBytes);
   private turn: Promise<unknown> = Promise.resolve();
 
   constructor(disk: LocalDisk) {
@@ -69,33 +69,37 @@ export class Packer {
 
   private async packNow(job: PackJob, into: Uint8Array): Promise<PackedSegment> {
     const records = new Uint8Array(job.entryCount * recordBytes);
-    const data = this.data.subarray(0, job.blockCount * blockBytes);
     const file = await this.disk.open(job.path, { create: false });
     try {
       await file.read(records, journalRecordsOffset);
+      const table = entryTableOf(records, job.entryCount);
+      const tables = placeEntryTable(job, table, into);
+      const data = into.subarray(tables.endBytes, tables.endBytes + job.blockCount * blockBytes);
       await file.read(data, journalBlockPosition(0));
+      const found = verifyRecords(job.header, records, job.entryCount, data);
+      if (found.entryCount !== job.entryCount || found.blockCount !== job.blockCount) {
+        throw corrupt(
+          `The journal file ${job.path} no longer holds segment ${job.header.segment} as it was written: record ${found.entryCount} of ${job.entryCount} fails its checksum.`,
+        );
+      }
+      if (!job.keepsReplaced) zeroDeadBlocks(data, decodeEntries(table), found.blockChecksums);
+      return assemble(job, tables, found.blockChecksums, into);
     } finally {
       await file.close();
     }
-    const found = verifyRecords(job.header, records, job.entryCount, data);
-    if (found.entryCount !== job.entryCount || found.blockCount !== job.blockCount) {
-      throw corrupt(
-        `The journal file ${job.path} no longer holds segment ${job.header.segment} as it was written: record ${found.entryCount} of ${job.entryCount} fails its checksum.`,
-      );
-    }
-    const table = entryTableOf(records, job.entryCount);
-    if (!job.keepsReplaced) zeroDeadBlocks(data, decodeEntries(table));
-    return assemble(job, table, data, into);
   }
 }
 
+const zeroBlockChecksum = checksum(new Uint8Array(blockBytes));
+
 /** Zeroes the blocks that a later entry of the same segment replaced: nothing reads them again. */
-function zeroDeadBlocks(data: Uint8Array, entries: readonly Entry[]): void {
+function zeroDeadBlocks(data: Uint8Array, entries: readonly Entry[], sums: Uint32Array): void {
   const indexOf = new Map<number, number>();
   const kill = (block: number): void => {
     const index = indexOf.get(block);
     if (index === undefined) return;
     data.fill(0, index * blockBytes, (index + 1) * blockBytes);
+    sums[index] = zeroBlockChecksum;
     indexOf.delete(block);
   };
   for (const { kind, firstBlock, count, firstIndex } of entries) {
@@ -114,29 +118,54 @@ function zeroDeadBlocks(data: Uint8Array, entries: readonly Entry[]): void {
   }
 }
 
-/** Writes the object into `into`: the sizes of the tables are known before the first frame. */
+/** The entry table in its place in the object, which is known before any frame is. */
+interface PlacedTables {
+  readonly frameCount: number;
+  readonly entryTableBytes: number;
+  readonly entryTableCodec: Codec;
+  readonly entryTableChecksum: number;
+  /** Where the tables end and the first frame begins. */
+  readonly endBytes: number;
+}
+
+function placeEntryTable(job: PackJob, table: Uint8Array, into: Uint8Array): PlacedTables {
+  const frameCount = Math.ceil(job.blockCount / frameBlocks);
+  const at = segmentHeaderBytes + frameCount * frameRecordBytes;
+  const { bytes, codec } = compress(table, 'zstd');
+  into.set(bytes, at);
+  return {
+    frameCount,
+    entryTableBytes: bytes.byteLength,
+    entryTableCodec: codec,
+    entryTableChecksum: checksum(bytes),
+    endBytes: at + bytes.byteLength,
+  };
+}
+
+/** Makes frames of the data that follows the tables in `into`, and completes the object. */
 function assemble(
   job: PackJob,
-  table: Uint8Array,
-  data: Uint8Array,
+  tables: PlacedTables,
+  blockChecksums: Uint32Array,
   into: Uint8Array,
 ): PackedSegment {
   const { volumeId } = job.header;
-  const frameCount = Math.ceil(data.byteLength / frameBytes);
-  const entries = compress(table, 'zstd');
-  const entryTableChecksum = checksum(entries.bytes);
-  const entriesAt = segmentHeaderBytes + frameCount * frameRecordBytes;
-  into.set(entries.bytes, entriesAt);
-  const tablesBytes = entriesAt + entries.bytes.byteLength;
+  const { frameCount, entryTableBytes, entryTableCodec, entryTableChecksum } = tables;
   const records: FrameRecord[] = [];
-  let at = tablesBytes;
+  let at = tables.endBytes;
   for (let frame = 0; frame < frameCount; frame += 1) {
-    const start = frame * frameBytes;
-    const plain = data.subarray(start, start + plainFrameBytes(job.blockCount, frame));
+    const start = tables.endBytes + frame * frameBytes;
+    const plainBytes = plainFrameBytes(job.blockCount, frame);
+    const plain = into.subarray(start, start + plainBytes);
     const { bytes, codec } = compress(plain, looksRandom(plain) ? 'none' : job.codec);
-    into.set(bytes, at);
+    const seed = frameSeed(volumeId, job.at, frame);
+    const first = frame * frameBlocks;
+    const sums = blockChecksums.subarray(first, first + plainBytes / blockBytes);
+    // What is stored as it is keeps the sums that were verified: nothing is summed twice.
+    const sum = codec === 'none' ? joinChecksums(seed, sums) : checksum(bytes, seed);
+    if (bytes !== plain) into.set(bytes, at);
+    else if (at !== start) into.copyWithin(at, start, start + plainBytes);
     at += bytes.byteLength;
-    const sum = checksum(bytes, frameSeed(volumeId, job.at, frame));
     records.push({ storedBytes: bytes.byteLength, codec, checksum: sum });
   }
   const frameTable = encodeFrameTable(records);
@@ -149,8 +178,8 @@ function assemble(
     objectBytes: at,
     sealedMs: job.sealedMs,
     openedMs: job.header.openedMs,
-    entryTableBytes: entries.bytes.byteLength,
-    entryTableCodec: entries.codec,
+    entryTableBytes,
+    entryTableCodec,
     entryTableChecksum,
     frameTableChecksum: checksum(frameTable),
   };
@@ -158,6 +187,6 @@ function assemble(
   into.set(frameTable, segmentHeaderBytes);
   return {
     bodyBytes: at,
-    frames: decodeFrameTable(header, into.subarray(0, tablesBytes)),
+    frames: decodeFrameTable(header, into.subarray(0, tables.endBytes)),
   };
 }
