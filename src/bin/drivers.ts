@@ -1,5 +1,6 @@
 import { realpathSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import type { Drivers, OpenStore, StoreRequest } from '../cli/drivers.ts';
@@ -35,10 +36,14 @@ export function systemDrivers(
       createNbdFront(
         catalog,
         {
-          connections: settings['limits.connections'],
-          inFlightBytesTotal: settings['limits.in_flight'],
+          limits: {
+            connections: settings['limits.connections'],
+            inFlightBytesTotal: settings['limits.in_flight'],
+          },
+          tls: tlsSettingsOf(settings),
+          // With one processor the client could not even ask while its request is looked for.
+          busyPoll: settings['limits.busy_poll'] && availableParallelism() > 1,
         },
-        tlsSettingsOf(settings),
         clock,
         log,
       ),

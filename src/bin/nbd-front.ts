@@ -16,11 +16,18 @@ import { createTlsUpgrade, type TlsPolicy } from '../nbd/tls.ts';
 const connectMs = 5_000;
 const keepAliveAfterMs = 10_000;
 
+/** What may be chosen of the NBD server. */
+export interface FrontSettings {
+  readonly limits: Partial<NbdLimits>;
+  readonly tls: TlsSettings;
+  /** As in `NbdServerOptions`. */
+  readonly busyPoll: boolean;
+}
+
 /** The NBD server as the daemon knows it: addresses with a kind, failures with a code. */
 export function createNbdFront(
   volumes: ExportCatalog,
-  limits: Partial<NbdLimits>,
-  tls: TlsSettings,
+  { limits, tls, busyPoll }: FrontSettings,
   clock: Clock,
   log: Log,
 ): BlockServer {
@@ -28,7 +35,7 @@ export function createNbdFront(
   const catalog = access === undefined ? volumes : guardCatalog(volumes, access);
   const reader = files === undefined ? undefined : new TlsFileReader(files, log);
   const upgrade = reader === undefined ? undefined : createTlsUpgrade(() => reader.read());
-  const server = createNbdServer({ catalog, clock, log, limits, upgrade });
+  const server = createNbdServer({ catalog, clock, log, limits, upgrade, busyPoll });
   const policyOf = (address: ListenAddress): TlsPolicy => {
     const wanted = tlsModeOf(address, mode, files);
     if (wanted !== 'off') return wanted;

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { AssertionError } from '../base/assert.ts';
 import { toStorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { BusyPoll } from './busy-poll.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import { type ClientSocket, streamClient } from './client-socket.ts';
 import { type Agreement, Handshake, type HandshakeOptions } from './handshake.ts';
@@ -21,6 +22,7 @@ export interface ConnectionOptions extends HandshakeOptions {
   readonly pool: BatchPool;
   /** There where the policy is to offer TLS. */
   readonly upgrade?: TlsUpgrade | undefined;
+  readonly busyPoll?: BusyPoll | undefined;
 }
 
 /** One client from its socket's opening to the end of its last request. */
@@ -160,7 +162,7 @@ export class Connection {
   }
 
   private transmit(agreement: Agreement): void {
-    const { clock, limits, budget, pool } = this.options;
+    const { clock, limits, budget, pool, busyPoll } = this.options;
     this.cancelTimer();
     const transmission = new Transmission({
       socket: this.socket,
@@ -172,6 +174,7 @@ export class Connection {
       limits,
       budget,
       pool,
+      busyPoll,
       onFinished: () => this.finished(agreement),
       onBroken: (reason) => this.cut(reason),
     });

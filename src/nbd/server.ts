@@ -1,6 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
+import { BusyPoll } from './busy-poll.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { Connection } from './connection.ts';
 import { createReceivePool, pooledClient, streamClient } from './client-socket.ts';
@@ -27,6 +28,8 @@ export interface NbdServerOptions {
   readonly limits?: Partial<NbdLimits>;
   /** Without it, no listener can offer TLS. */
   readonly upgrade?: TlsUpgrade | undefined;
+  /** Look for the next request of a prompt client for a moment before the loop sleeps. */
+  readonly busyPoll?: boolean;
 }
 
 export interface NbdClient {
@@ -67,6 +70,7 @@ class ListeningServer implements NbdServer {
   private readonly limits: NbdLimits;
   private readonly budget: ByteBudget;
   private readonly pool = new BatchPool();
+  private readonly busyPoll: BusyPoll | undefined;
   private readonly receivePool = createReceivePool();
   private readonly servers = new Set<Server>();
   /** Those with an open socket. */
@@ -79,6 +83,7 @@ class ListeningServer implements NbdServer {
     this.options = options;
     this.limits = nbdLimits(options.limits);
     this.budget = new ByteBudget(options.clock, this.limits.inFlightBytesTotal);
+    this.busyPoll = options.busyPoll === true ? new BusyPoll(options.clock) : undefined;
   }
 
   async listen<A extends ListenAddress | PassedSocket>(
@@ -176,6 +181,7 @@ class ListeningServer implements NbdServer {
       pool: this.pool,
       tls,
       upgrade,
+      busyPoll: this.busyPoll,
       maximumRequestBytes: this.limits.maximumRequestBytes,
       maximumContexts: this.limits.metaContexts,
       isShuttingDown: () => this.shuttingDown,

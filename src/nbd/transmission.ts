@@ -2,6 +2,7 @@ import type { BlockDevice, Done } from '../base/block-device.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { BlockStatusCommand } from './block-status-command.ts';
+import type { BusyPoll } from './busy-poll.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import { DeviceFailures } from './device-failures.ts';
 import type { NbdLimits } from './limits.ts';
@@ -41,6 +42,8 @@ export interface TransmissionOptions {
   readonly limits: NbdLimits;
   readonly budget: ByteBudget;
   readonly pool: BatchPool;
+  /** None where the loop is to sleep as soon as there is nothing to do. */
+  readonly busyPoll?: BusyPoll | undefined;
   readonly clock: Clock;
   readonly log: Log;
   /** No request will be read any more and every one that was is answered. Called once. */
@@ -123,6 +126,7 @@ export class Transmission {
       return;
     }
     this.chunk = chunk;
+    this.options.busyPoll?.asked(this);
     this.parser.push(chunk.bytes);
     this.pump();
   }
@@ -164,6 +168,11 @@ export class Transmission {
     if (progress === 'starved' || progress === 'stopped') this.chunkRead();
     if (this.dead || progress === 'stopped') return;
     this.pause(progress === 'blocked' || this.outputIsFull());
+    this.pollIfIdle();
+  }
+
+  private pollIfIdle(): void {
+    if (this.counters.requestsInFlight === 0) this.options.busyPoll?.answered(this);
   }
 
   private chunkRead(): void {
@@ -302,7 +311,9 @@ export class Transmission {
     void done.then(() => {
       chunk?.release();
       this.settle(bytes);
-      this.planFlush();
+      // Where nothing else is under way there is nothing to gather.
+      if (this.counters.requestsInFlight === 0) this.flushNow();
+      else this.planFlush();
     });
   }
 
@@ -375,17 +386,24 @@ export class Transmission {
     this.flushPlanned = true;
     this.options.clock.soon(() => {
       this.flushPlanned = false;
-      if (!this.dead) {
-        if (this.paused) {
-          this.pump();
-        } else {
-          this.writer.flush();
-          this.holdUnsent();
-          if (!this.stopped) this.pause(this.outputIsFull());
+      this.flushNow();
+    });
+  }
+
+  private flushNow(): void {
+    if (!this.dead) {
+      if (this.paused) {
+        this.pump();
+      } else {
+        this.writer.flush();
+        this.holdUnsent();
+        if (!this.stopped) {
+          this.pause(this.outputIsFull());
+          this.pollIfIdle();
         }
       }
-      this.finishIfIdle();
-    });
+    }
+    this.finishIfIdle();
   }
 
   private finishIfIdle(): void {

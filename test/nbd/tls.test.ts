@@ -77,7 +77,7 @@ async function serve(settings: Partial<TlsSettings> = {}): Promise<MemoryDevice>
     clientAuthority: root.join('ca-cert.pem'),
   };
   const tls = { mode: 'required', files, access: undefined, ...settings } as const;
-  server = createNbdFront(catalog, {}, tls, systemClock, silentLog);
+  server = createNbdFront(catalog, { limits: {}, tls, busyPoll: true }, systemClock, silentLog);
   const address = await server.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 });
   port = address.kind === 'tcp' ? address.port : 0;
   return device;

@@ -18,6 +18,6 @@ export const proxyVerb: Verb = {
       'where the client connects; this proxy\u2019s alone',
     ).makeOptionMandatory(),
   ],
-  keys: ['limits.connections', 'limits.in_flight', 'log.level'],
+  keys: ['limits.connections', 'limits.in_flight', 'limits.busy_poll', 'log.level'],
   run: async (invocation) => (await import('../proxying.ts')).proxy(invocation),
 };

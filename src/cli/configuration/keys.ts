@@ -269,6 +269,12 @@ export const keys = {
     defaultNbdLimits.inFlightBytesTotal,
     'Memory for requests under way, over all NBD connections',
   ),
+  'limits.busy_poll': required<boolean>(
+    'daemon',
+    boolean,
+    true,
+    'Look for the next request of a prompt client for up to 0.1 ms before sleeping',
+  ),
   'metrics.listen': optional<string>(
     'daemon',
     text('url', metricsAddressHint, (value) => {
