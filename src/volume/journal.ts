@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.ts';
-import type { Clock } from '../base/clock.ts';
+import { breathe, type Clock } from '../base/clock.ts';
 import { StorageError, toStorageError } from '../base/errors.ts';
 import { DurationHistogram } from '../base/histogram.ts';
 import { journalBlockPosition, journalRecordsOffset, recordBytes } from '../format/journal-file.ts';
@@ -16,6 +16,8 @@ interface Waiter {
 
 /** Above this, a thread of the pool writes what writers wait for; below, handing over costs more. */
 const writeHereBytes = 64 * 1024;
+/** Turns of the event loop for which a sync waits until as many flushes share it as the last one. */
+const gatherTurns = 8;
 
 /**
  * Writes segments to their journal files, in order, one batch at a time, and syncs when a flush
@@ -35,6 +37,8 @@ export class Journal {
   private landing: Promise<void> | undefined;
   private readonly marks: SyncMarks;
   private running = false;
+  /** How many flushes the last sync answered. */
+  private groupCount = 0;
   /** A batch is on its way to the file; `running` says it of a sync too. */
   private writing = false;
   private cancelTimer: (() => void) | undefined;
@@ -106,7 +110,8 @@ export class Journal {
   }
 
   private async landSoon(): Promise<void> {
-    await Promise.resolve();
+    // With a flush waiting there are other clients: those heard in one turn share a write.
+    await (this.waiters.length > 0 ? breathe(this.clock) : undefined);
     this.landing = undefined;
     await new Promise<void>((resolve, reject) => this.landNow(resolve, reject));
   }
@@ -167,6 +172,8 @@ export class Journal {
   private async run(): Promise<void> {
     try {
       do {
+        await this.gatherFlushes();
+        if (this.broken) return;
         this.cancelTimer?.();
         this.cancelTimer = undefined;
         this.unwrittenBytes = 0;
@@ -183,6 +190,16 @@ export class Journal {
     } catch (error) {
       this.fail(toStorageError(error));
     }
+  }
+
+  /**
+   * Several clients that flush come one after the other: the first would have a sync to itself, which
+   * takes more of the processor than all else that they ask. One alone is never kept waiting.
+   */
+  private async gatherFlushes(): Promise<void> {
+    const isShort = (): boolean =>
+      this.landers.length === 0 && this.waiters.length > 0 && this.waiters.length < this.groupCount;
+    for (let turn = 0; turn < gatherTurns && isShort(); turn += 1) await breathe(this.clock);
   }
 
   /** Whether more must be written without waiting for the timer. */
@@ -258,7 +275,9 @@ export class Journal {
       this.marks.synced(segment);
     });
     this.forgetSynced();
+    const waitingCount = this.waiters.length;
     this.answerWaiters();
+    this.groupCount = waitingCount - this.waiters.length;
   }
 
   private forgetSynced(): void {
