@@ -96,10 +96,10 @@ async function underLoad(root: TemporaryDirectory, seconds: number): Promise<Lim
   const mapBytes = volumes.reduce((sum, volume) => sum + volume.mapBytes, 0);
   // What the settings say, the map, and what the program is allowed when idle.
   const cacheAndSegments = 64 + 4 * 8;
-  const packing = 4 * 8.2 + 8;
-  // Sixteen buffers each to receive into and to reply from; frames, and two whole objects, fetched.
+  const packing = 4 * 8.2;
+  // Sixteen buffers each to receive into and to reply from; frames, and four whole objects, fetched.
   const sockets = 16 * 0.25 + 16 * 0.5;
-  const fetching = 64 / 16 + 4 + 2 * 8.2;
+  const fetching = 64 / 16 + 4 + 4 * 8.2;
   const bound = cacheAndSegments + packing + sockets + fetching + 150 + mapBytes / mebibyte;
   return [
     { says: 'resident under load', value: residentBytes / mebibyte, unit: 'MiB', atMost: bound },

@@ -9,7 +9,7 @@ export class FetchMemory extends MemoryPool {
     super([
       { bytes: frameBytes, kept: 64 },
       { bytes: 16 * frameBytes, kept: 4 },
-      { bytes: maximumObjectBytes, kept: 2 },
+      { bytes: maximumObjectBytes, kept: 4 },
     ]);
   }
 
