@@ -1,8 +1,8 @@
 /** Over Unix sockets, everything on one local disk: our volume beside the common NBD servers. */
 import { directoryStore } from '../test/support/daemon.ts';
 import type { TemporaryDirectory } from '../test/support/programs.ts';
-import { fill, type Load, measure } from './measure.ts';
-import { elasticDrive, nbdPeers, ours } from './peers.ts';
+import { fill, type Load, measure, processorMs, rampMs } from './measure.ts';
+import { type Contender, elasticDrive, nbdPeers, nodeFloor, ours } from './peers.ts';
 import type { Sample, Sheet } from './report.ts';
 
 const mebibyte = 2 ** 20;
@@ -53,28 +53,56 @@ export async function measureLocal(
     await elasticDrive(directoryStore(root.join('store')), root.join('ours'), sizeBytes),
     ...(await nbdPeers(root, sizeBytes)),
   ];
-  for (const contender of contenders) stack.use(contender);
-  for (const { target, settle } of contenders) {
+  const floor = await nodeFloor(root, sizeBytes);
+  for (const contender of [...contenders, floor]) stack.use(contender);
+  for (const { target, settle } of [...contenders, floor]) {
     await fill(target, settings.workingSetBytes);
     await settle();
   }
   const samples: Sample[] = [];
   for (const load of loads(settings)) {
     for (let round = 0; round < settings.rounds; round += 1) {
-      for (const { name, target, settle } of contenders) {
-        const measured = await measure(target, load);
-        await settle();
-        const value =
-          load.blockBytes === 4_096 ? measured.operationsPerSecond : measured.bytesPerSecond;
-        const unit = load.blockBytes === 4_096 ? 'IOPS' : 'bytes/s';
-        samples.push({ row: load.name, unit, column: name, value });
-        if (load.depth === 1 && load.flush !== true) {
-          const row = `${load.name}: latency`;
-          samples.push({ row, unit: 'µs', column: name, value: measured.latencyUs });
-        }
-      }
+      const taking = isLatency(load) ? [...contenders, floor] : contenders;
+      for (const contender of taking) samples.push(...(await sample(contender, load, settings)));
     }
     say(`measured ${load.name}`);
   }
   return { title: 'NBD over Unix sockets, one local disk', ours, samples };
+}
+
+/** One client that waits for each answer. */
+function isLatency(load: Load): boolean {
+  return load.depth === 1 && load.flush !== true;
+}
+
+async function sample(
+  { name, target, settle, pid }: Contender,
+  load: Load,
+  { secondsEach }: LocalSettings,
+): Promise<Sample[]> {
+  const startMs = await processorMs(pid);
+  const measured = await measure(target, load);
+  const usedMs = (await processorMs(pid)) - startMs;
+  await settle();
+  const small = load.blockBytes === 4_096;
+  const samples: Sample[] = [
+    {
+      row: load.name,
+      unit: small ? 'IOPS' : 'bytes/s',
+      column: name,
+      value: small ? measured.operationsPerSecond : measured.bytesPerSecond,
+    },
+  ];
+  if (!isLatency(load)) return samples;
+  const requests = measured.operationsPerSecond * (secondsEach + rampMs / 1_000);
+  const column = { unit: 'µs', column: name } as const;
+  return [
+    ...samples,
+    { row: `${load.name}: latency`, ...column, value: measured.latencyUs },
+    {
+      row: `${load.name}: processor time of the server`,
+      ...column,
+      value: (usedMs * 1_000) / requests,
+    },
+  ];
 }

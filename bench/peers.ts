@@ -1,5 +1,6 @@
 /** The servers that are measured beside ours, each as its own manual says to run it. */
 import { writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { createVolume, Daemon, type TestStore } from '../test/support/daemon.ts';
 import { accepts, run, Server, type TemporaryDirectory } from '../test/support/programs.ts';
 import type { Target } from './measure.ts';
@@ -12,6 +13,7 @@ export const daemonFlags = ['--journal-size=4GiB', '--log-level=warn'];
 export interface Contender extends AsyncDisposable {
   readonly name: string;
   readonly target: Target;
+  readonly pid: number;
   /** Waits until work that it put off is done, so that the next in turn is not disturbed by it. */
   readonly settle: () => Promise<void>;
 }
@@ -32,6 +34,7 @@ export async function elasticDrive(
   return {
     name: ours,
     target: { uri: daemon.uri('bench') },
+    pid: daemon.pid,
     settle: () => uploaded(daemon),
     [Symbol.asyncDispose]: () => daemon[Symbol.asyncDispose](),
   };
@@ -73,6 +76,13 @@ export async function nbdPeers(root: TemporaryDirectory, sizeBytes: number): Pro
   ];
 }
 
+/** The least that a server in Node can be: for what no server in Node can do without. */
+export function nodeFloor(root: TemporaryDirectory, sizeBytes: number): Promise<Contender> {
+  const socket = root.join('floor.sock');
+  const script = fileURLToPath(new URL('./node-floor.ts', import.meta.url));
+  return nbdPeer('Node at least', process.execPath, socket, [script, socket, String(sizeBytes)]);
+}
+
 async function nbdPeer(
   name: string,
   program: string,
@@ -84,6 +94,7 @@ async function nbdPeer(
   return {
     name,
     target: { uri: `nbd+unix:///?socket=${socketPath}` },
+    pid: server.pid,
     settle: async () => {
       await run('sync', []);
     },
@@ -128,6 +139,7 @@ export async function s3backer(
   return {
     name: `s3backer ${name}`,
     target: { file },
+    pid: server.pid,
     settle: () => Promise.resolve(),
     [Symbol.asyncDispose]: async () => {
       await run('fusermount', ['-u', mount]);
