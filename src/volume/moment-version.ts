@@ -16,5 +16,5 @@ export async function momentVersion(
   const base = await PageTable.load(options.store, manifest, moment.base);
   // Its log may begin within the segment that the base ends in: all that is replayed counts as changed.
   const table = base.with(0, new Map());
-  return replayedVersion(table, moment.segments, manifest.sizeBytes, pages);
+  return replayedVersion(table, moment.segments, moment.sizeBytes, pages);
 }

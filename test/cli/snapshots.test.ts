@@ -10,7 +10,6 @@ import {
   elasticdrive,
   type TestStore,
 } from '../support/daemon.ts';
-import { noteSnapshotAt } from '../support/noted-snapshots.ts';
 import { nbdsh } from '../support/nbdsh.ts';
 import { accepts, run, Server, TemporaryDirectory } from '../support/programs.ts';
 import { missingPrograms } from '../support/requirements.ts';
@@ -65,11 +64,10 @@ function change(...one: Change): Promise<void> {
   return changeAll([one]);
 }
 
-/** Takes a snapshot of the volume as it is; gives what it holds. */
-async function snapshot(name: string): Promise<Buffer> {
-  await daemon.command('volume', 'detach', 'data');
-  await noteSnapshotAt(store, 'data', name, `of ${name}`);
-  await daemon.command('volume', 'attach', 'data');
+/** Makes a snapshot of the volume as it is; gives what it holds. Who opens it waits until it is there. */
+async function snapshot(name: string, ...flags: string[]): Promise<Buffer> {
+  const where = ['--store', store.url, '--description', `of ${name}`, ...flags];
+  await daemon.command('snapshot', 'create', 'data', name, ...where);
   return Buffer.from(image);
 }
 
@@ -188,7 +186,7 @@ describe('what was changed', () => {
       [8 * mebibyte, 196_608, 0],
       [100 * mebibyte + 4096, 8192, 0x71],
     ]);
-    const two = await snapshot('two');
+    const two = await snapshot('two', '--wait');
     await change(159 * mebibyte, 4096, 0x72);
     const [volume] = await exportsAt(daemon.uri('data'));
     expect(volume?.contexts).toEqual([
@@ -220,14 +218,14 @@ describe('what was changed', () => {
   it('is told by snapshot diff, in ranges and what they are now', async (context) => {
     need(context);
     await change(0, mebibyte, 0x61);
-    await snapshot('one');
+    await snapshot('one', '--wait');
     await change(4096, 8192, 0x62);
     await change(65_536, 4096, 0);
     await nbdsh(
       daemon.uri('data'),
       'h.zero(4096, 100 * 2**20, nbd.CMD_FLAG_NO_HOLE)\nh.flush()\nh.shutdown()',
     );
-    await snapshot('two');
+    await snapshot('two', '--wait');
     const between = await diff('data@one', 'data@two', '--json');
     expect(JSON.parse(between.stdout)).toEqual({
       from: { name: 'data@one', sizeBytes, writer: null },
@@ -260,7 +258,7 @@ describe('what was changed', () => {
   it('is refused of versions that are not there or have nothing in common', async (context) => {
     need(context);
     await change(0, 4096, 1);
-    await snapshot('one');
+    await snapshot('one', '--wait');
     await createVolume(store, 'other', '1MiB');
     const missingSnapshot = await diff('data@one', 'data@two');
     expect([missingSnapshot.status, missingSnapshot.stderr]).toEqual([
