@@ -89,16 +89,9 @@ function grown(manifest: Manifest, sizeBytes: number): Manifest {
   );
 }
 
-/** `usage` when that would make the volume larger, is no size, or would take from its kept past. */
+/** `usage` when that would make the volume larger, or is no size. */
 export function requireShrinkable(manifest: Manifest, sizeBytes: number): void {
   requireVolumeSize(sizeBytes);
-  if (sizeBytes < manifest.sizeBytes && manifest.retention !== undefined) {
-    // A moment of the past has the size that the volume has now: its end would be missing.
-    throw new StorageError(
-      'usage',
-      `Volume ${manifest.name} keeps its past, of which a smaller volume could not show all: give that up first with "elasticdrive volume set ${manifest.name} --retain 0".`,
-    );
-  }
   if (sizeBytes <= manifest.sizeBytes) return;
   throw new StorageError(
     'usage',

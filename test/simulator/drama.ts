@@ -112,8 +112,7 @@ export class Drama {
       if (chance(random, 0.3)) break;
     }
     const isResized = profile.firstBlockCount !== undefined;
-    // What keeps its past is not cut off.
-    if (isResized && profile.retainMs === 0 && chance(random, 0.4)) {
+    if (isResized && chance(random, 0.4)) {
       // An operator cuts it off: nobody uses it, and after it it is given up.
       await session.shrink();
       if (this.isHealed || !life.isAlive) return;

@@ -5,6 +5,7 @@ import type { ObjectStore } from '../../src/base/object-store.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { encodeManifest } from '../../src/format/manifest.ts';
 import { manifestKey } from '../../src/format/names.ts';
+import { openMoment } from '../../src/volume/moment-reader.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
 import { type FaultPlan, withFaults } from '../../src/store/with-faults.ts';
 import { findVolume } from '../../src/volume/catalog.ts';
@@ -14,6 +15,7 @@ import { growDetached, type Resized } from '../../src/volume/resize.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { readSnapshot } from '../support/snapshot-reader.ts';
 import { forgetStore } from '../support/sound-stores.ts';
+import { VirtualClock } from '../support/virtual-clock.ts';
 import { readAll, VolumeHost } from '../support/volume-host.ts';
 
 const mebibyte = 2 ** 20;
@@ -238,12 +240,23 @@ describe('shrinking', () => {
   });
 
   test('takes nothing from a past that is kept', async () => {
-    const host = new VolumeHost(createMemoryStore());
+    const clock = new VirtualClock();
+    const store = createMemoryStore();
+    const host = new VolumeHost(store, { uploadIntervalMs: 60_000 }, 1, clock);
     await host.create({ name: 'drive', sizeBytes: 2 * mebibyte, retainMs: 3_600_000 });
     const volume = await host.open('drive');
-    await expect(volume.shrink(mebibyte)).rejects.toMatchObject({ code: 'usage' });
-    await expect(volume.shrink(mebibyte)).rejects.toThrow('--retain 0');
-    expect(volume.sizeBytes).toBe(2 * mebibyte);
+    const end = new Uint8Array(4096).fill(7);
+    await volume.write(2 * mebibyte - 4096, end, { fua: false });
+    await clock.advance(1000);
+    const timeMs = clock.wallMs();
+    await clock.advance(1000);
+    await volume.shrink(mebibyte);
+    const moment = await volume.asOf({ timeMs, flushed: false });
+    const then = await openMoment({ store, clock, settings: host.settings }, moment, timeMs);
+    expect([then.sizeBytes, volume.sizeBytes]).toEqual([2 * mebibyte, mebibyte]);
+    const found = new Uint8Array(4096);
+    await then.read(2 * mebibyte - 4096, found);
+    expect(Buffer.compare(found, end)).toBe(0);
     await volume.close();
   });
 
