@@ -1,6 +1,12 @@
 import { expect, test } from 'vitest';
 import { seededRandom } from '../../src/base/random.ts';
 import type { ObjectStore } from '../../src/base/object-store.ts';
+import { encodeCheckpoint } from '../../src/format/checkpoint-object.ts';
+import { lastClosedSegment } from '../../src/format/manifest.ts';
+import { checkpointKey } from '../../src/format/names.ts';
+import { changeManifest } from '../../src/volume/manifest-change.ts';
+import { PageTable } from '../../src/volume/page-table.ts';
+import { turned } from '../../src/volume/retention.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
 import { findVolume } from '../../src/volume/catalog.ts';
 import { cloneVolume } from '../../src/volume/cloning.ts';
@@ -50,6 +56,12 @@ class Past {
 
   remember(): void {
     this.remembered.push({ fromMs: this.clock.wallMs(), content: this.content.slice() });
+  }
+
+  /** The volume is made another one now. */
+  becomes(content: Uint8Array): void {
+    this.content.set(content);
+    this.remember();
   }
 
   /** Writes, or trims, a few blocks; a while passes before. */
@@ -276,4 +288,44 @@ test('what a snapshot of the past was made of is not taken for a state that the 
   await volume.close();
   expect((await findVolume(past.store, 'drive')).snapshots).toHaveLength(3);
   await past.compareAll();
+});
+
+/** What a rollback does in the store, to a volume that nobody has: another map, from now on. */
+async function turnTo(past: Past, snapshotName: string, timeMs: number): Promise<void> {
+  const manifest = await findVolume(past.store, 'drive');
+  const to = manifest.snapshots.find(({ name }) => name === snapshotName);
+  const last = lastClosedSegment(manifest);
+  const table = await PageTable.load(past.store, manifest, to?.checkpoint);
+  const at = { segment: last, epoch: manifest.epoch, variant: 9 };
+  const object = encodeCheckpoint(manifest.id, at, table.references(), timeMs);
+  await past.store.put(checkpointKey(manifest.id, at), [object]);
+  await changeManifest(past.host, manifest.id, (before) =>
+    turned({ ...before, head: at }, at, last, timeMs),
+  );
+}
+
+test('moments before and after a rollback are those of before and after it', async () => {
+  const past = new Past({ checkpointSegments: 2 });
+  // A check folds a log from its beginning, which is not what this one goes on from.
+  forgetStore(past.store);
+  await create(past);
+  const volume = await past.host.open('drive');
+  for (let at = 0; at < 10; at += 1) await past.change(volume);
+  await volume.createSnapshot({ name: 'there' });
+  await past.clock.advance(3000);
+  const there = past.before(past.clock.wallMs());
+  for (let at = 0; at < 10; at += 1) await past.change(volume);
+  await volume.close();
+  await past.clock.advance(100);
+  await turnTo(past, 'there', past.clock.wallMs());
+  past.becomes(there);
+  await past.clock.advance(100);
+  const again = await past.host.open('drive');
+  expect(isSame(await readAll(again), there)).toBe(true);
+  for (let at = 0; at < 10; at += 1) await past.change(again);
+  await again.close();
+  await past.clock.advance(10);
+  await past.compareAll();
+  const { retention } = await findVolume(past.store, 'drive');
+  expect(retention?.turns).toHaveLength(1);
 });
