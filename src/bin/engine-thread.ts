@@ -2,6 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { setPriority } from 'node:os';
 import { createLocalDisk } from '../store/local-disk.ts';
 import { StorageError, toStorageError } from '../base/errors.ts';
+import { CompactedBuilder } from '../volume/compacted-builder.ts';
 import { foldPages } from '../volume/fold.ts';
 import { Packer } from '../volume/pack.ts';
 import type { ThreadJob, ThreadReply, ThreadRequest } from './engine-threads.ts';
@@ -19,6 +20,8 @@ const { stateDirectory } = workerData as { stateDirectory: string };
 const disk = createLocalDisk(stateDirectory);
 const packer = new Packer(disk);
 const shared = new Map<number, Uint8Array>();
+/** Objects that are put together, by the name of their build. */
+const builds = new Map<number, CompactedBuilder>();
 
 async function answer(job: ThreadJob): Promise<void> {
   const reply = await perform(job).catch((error: unknown): ThreadReply => {
@@ -31,13 +34,27 @@ async function answer(job: ThreadJob): Promise<void> {
 async function perform(job: ThreadJob): Promise<ThreadReply> {
   const { id } = job;
   if ('fold' in job) return { id, folded: foldPages(job.fold) };
+  if ('add' in job) {
+    buildOf(job.build).add(job.add);
+    return { id };
+  }
   const into = shared.get(job.into);
   if (into === undefined) throw new StorageError('internal', 'a thread was not given memory');
-  return { id, packed: await packer.pack(job.pack, into) };
+  if ('pack' in job) return { id, packed: await packer.pack(job.pack, into) };
+  const packed = buildOf(job.build).finish(job.finish, into);
+  builds.delete(job.build);
+  return { id, packed };
+}
+
+function buildOf(build: number): CompactedBuilder {
+  const known = builds.get(build) ?? new CompactedBuilder();
+  builds.set(build, known);
+  return known;
 }
 
 port.on('message', (request: ThreadRequest) => {
   if ('share' in request) shared.set(request.share, new Uint8Array(request.memory));
   else if ('forget' in request) shared.delete(request.forget);
+  else if ('drop' in request) builds.delete(request.drop);
   else void answer(request);
 });

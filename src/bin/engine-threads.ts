@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { type ErrorCode, StorageError } from '../base/errors.ts';
-import { type EngineWorkers, ObjectMemory } from '../volume/engine-workers.ts';
+import type { CompactJob, MovedPart } from '../volume/compacted-builder.ts';
+import { type EngineWorkers, ObjectMemory, type PackedObject } from '../volume/engine-workers.ts';
 import type { FoldedPage, FoldJob } from '../volume/fold.ts';
 import type { PackedSegment, PackJob } from '../volume/pack.ts';
 
@@ -11,11 +12,19 @@ import type { PackedSegment, PackJob } from '../volume/pack.ts';
 export type ThreadRequest =
   | { readonly share: number; readonly memory: SharedArrayBuffer }
   | { readonly forget: number }
+  | { readonly drop: number }
   | ThreadJob;
 
 export type ThreadJob =
   | { readonly id: number; readonly pack: PackJob; readonly into: number }
-  | { readonly id: number; readonly fold: FoldJob };
+  | { readonly id: number; readonly fold: FoldJob }
+  | { readonly id: number; readonly build: number; readonly add: MovedPart }
+  | {
+      readonly id: number;
+      readonly build: number;
+      readonly finish: CompactJob;
+      readonly into: number;
+    };
 
 export interface ThreadReply {
   readonly id: number;
@@ -33,6 +42,7 @@ interface Pending {
 class EngineThread {
   readonly worker: Worker;
   private readonly pending = new Map<number, Pending>();
+  private ended: StorageError | undefined;
   /** The names of the memory that it knows. */
   private readonly known = new Set<number>();
 
@@ -46,6 +56,7 @@ class EngineThread {
     this.worker.on('message', (reply: ThreadReply) => this.answered(reply));
     const end = (cause: unknown): void => {
       const failure = new StorageError('internal', 'A worker thread ended.', { cause });
+      this.ended = failure;
       for (const pending of this.pending.values()) pending.reject(failure);
       this.pending.clear();
       onEnd(this);
@@ -59,12 +70,18 @@ class EngineThread {
     return this.pending.size;
   }
 
-  run(job: ThreadJob): Promise<ThreadReply> {
+  /** What of `given` the job is of goes over to the thread, without a copy. */
+  run(job: ThreadJob, given: readonly ArrayBuffer[] = []): Promise<ThreadReply> {
+    if (this.ended !== undefined) return Promise.reject(this.ended);
     return new Promise((resolve, reject) => {
       this.worker.ref();
       this.pending.set(job.id, { resolve, reject });
-      this.tell(job);
+      this.tell(job, given);
     });
+  }
+
+  drop(build: number): void {
+    this.tell({ drop: build });
   }
 
   share(name: number, memory: SharedArrayBuffer): void {
@@ -77,8 +94,8 @@ class EngineThread {
     if (this.known.delete(name)) this.tell({ forget: name });
   }
 
-  private tell(request: ThreadRequest): void {
-    this.worker.postMessage(request);
+  private tell(request: ThreadRequest, given: readonly ArrayBuffer[] = []): void {
+    this.worker.postMessage(request, given);
   }
 
   private answered(reply: ThreadReply): void {
@@ -123,21 +140,42 @@ export function createEngineThreads(stateDirectory: string, count: number): Engi
     return name;
   };
 
+  /** Lets a thread make an object in memory that is lent to it for that. */
+  const makeObject = async (
+    thread: EngineThread,
+    jobInto: (name: number) => ThreadJob,
+  ): Promise<PackedObject> => {
+    const into = memory.take();
+    const name = nameOf(into);
+    thread.share(name, into);
+    const { packed } = await thread.run(jobInto(name));
+    if (packed === undefined) throw new StorageError('internal', 'a thread packed nothing');
+    return {
+      body: new Uint8Array(into, 0, packed.bodyBytes),
+      frames: packed.frames,
+      release: ({ mayBeRead }) => {
+        if (!mayBeRead) memory.give(into);
+        else for (const each of threads) each.forget(name);
+      },
+    };
+  };
+
   return {
-    async pack(job) {
-      const into = memory.take();
-      const name = nameOf(into);
+    pack: (job) => makeObject(leastBusy(), (into) => ({ id: nextId++, pack: job, into })),
+    compact() {
+      const build = nextId++;
+      // What was added is on this thread and no other.
       const thread = leastBusy();
-      thread.share(name, into);
-      const { packed } = await thread.run({ id: nextId++, pack: job, into: name });
-      if (packed === undefined) throw new StorageError('internal', 'a thread packed nothing');
       return {
-        body: new Uint8Array(into, 0, packed.bodyBytes),
-        frames: packed.frames,
-        release: ({ mayBeRead }) => {
-          if (!mayBeRead) memory.give(into);
-          else for (const each of threads) each.forget(name);
+        async add(part) {
+          const { buffer, byteLength } = part.stored;
+          const isWhole = buffer instanceof ArrayBuffer && buffer.byteLength === byteLength;
+          const stored = isWhole ? part.stored : part.stored.slice();
+          const given = stored.buffer as ArrayBuffer;
+          await thread.run({ id: nextId++, build, add: { ...part, stored } }, [given]);
         },
+        finish: (job) => makeObject(thread, (into) => ({ id: nextId++, build, finish: job, into })),
+        drop: () => thread.drop(build),
       };
     },
     async fold(job) {

@@ -170,6 +170,11 @@ function volumeSettings(settings: Settings): VolumeSettings {
     leaseMs: settings['lease.time'],
     scrubIntervalMs: settings['scrub.interval'],
     scrubBytesPerSecond: settings['scrub.rate'],
+    space: {
+      ...defaultVolumeSettings.space,
+      bytesPerSecond: settings['compaction.rate'],
+      graceMs: settings['compaction.grace'],
+    },
     durability: settings.durability,
     writesAnswered: settings['writes.answered'],
   };

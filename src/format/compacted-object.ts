@@ -207,14 +207,16 @@ export function decodeSources(header: CompactedHeader, start: Uint8Array): Sourc
   const view = viewOf(decompress(stored, header.sourceTableCodec, plainBytes));
   const runs = decodeRuns(view, sourceCount * sourceRowBytes, runCount);
   const sources: Source[] = [];
+  const segments = new Set<number>();
   let run = 0;
   let blockCount = 0;
   for (let row = 0; row < sourceCount; row += 1) {
     const segment = view.getUint32(row * 4, true);
     const epoch = view.getUint32((sourceCount + row) * 4, true);
     const count = view.getUint32((2 * sourceCount + row) * 4, true);
-    if (count === 0 || segment <= (sources.at(-1)?.segment ?? 0))
-      throw corrupt('source table with segments out of order');
+    if (count === 0 || segments.has(segment))
+      throw corrupt('source table that says a segment twice, or nothing of it');
+    segments.add(segment);
     const own = runs.slice(run, run + count);
     blockCount += requireRuns(own);
     sources.push({ segment, epoch, runs: own });

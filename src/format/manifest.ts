@@ -49,6 +49,11 @@ export interface Manifest {
   readonly writer: Writer | undefined;
   /** The segment up to which the map is in the checkpoint of this position; none at first. */
   readonly head: CheckpointPosition | undefined;
+  /**
+   * The log says how the map came about only after this segment: at its end, the map was made that of
+   * another checkpoint, as by a rollback. Absent for 0: never.
+   */
+  readonly turnedAt?: number;
   /** Whose the segments before this volume's own are, the oldest first; none unless it is a clone. */
   readonly ancestors: readonly Ancestor[];
   /** Where what is left of moved segments is; none when no segment has been moved. */
@@ -81,6 +86,7 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
     tenures: manifest.tenures,
     writer: manifest.writer ?? null,
     head: encodablePosition(manifest.head),
+    turnedAt: manifest.turnedAt ?? 0,
     ancestors: manifest.ancestors,
     placement: manifest.placement ?? null,
     snapshots: manifest.snapshots.map(encodableSnapshot),
@@ -108,6 +114,7 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
     tenures: fields.list('tenures').map(decodeTenure),
     writer: fields.optional('writer', decodeWriter),
     head: fields.optional('head', decodeCheckpointPosition),
+    turnedAt: fields.count('turnedAt', 0),
     ancestors: fields.list('ancestors').map(decodeAncestor),
     placement: fields.optional('placement', decodeSerialPosition),
     snapshots: fields.list('snapshots').map(decodeSnapshot),

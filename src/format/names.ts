@@ -80,6 +80,11 @@ export function firstPartOf(at: CheckpointPosition): number {
   return at.variant * partsPerVariant;
 }
 
+/** The variant of the checkpoint that wrote this part. */
+export function variantOfPart(part: number): number {
+  return Math.floor(part / partsPerVariant);
+}
+
 /** One of the objects with map pages that a checkpoint wrote; `part` counts from its first one. */
 export function pagesKey(volumeId: string, at: LogPosition, part: number): string {
   return `${volumePrefix(volumeId)}pages/${hex8(at.segment)}-${hex8(at.epoch)}-${hex8(part)}`;

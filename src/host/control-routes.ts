@@ -5,6 +5,7 @@ import type { SnapshotWish } from '../volume/snapshot-changes.ts';
 import type { TakeOver } from '../volume/take-over.ts';
 import type { ControlRequest, ControlRoutes } from './control-socket.ts';
 import type { DaemonStatus } from './status.ts';
+import { readOnlyError } from './resizing.ts';
 import type { VolumeCatalog } from './volume-catalog.ts';
 
 /** What `status`, `volume attach`, `detach`, `scrub`, `resize`, `clone` and `snapshot` ask of a daemon. */
@@ -25,6 +26,14 @@ export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog
         throw new StorageError('not-found', message);
       }
       return attached.volume.scrub();
+    },
+    // Answered when a pass has ended; `status` tells what there is to know meanwhile.
+    'POST /compact': async (request) => {
+      const name = nameIn(request);
+      await catalog.attach(name, 'never');
+      const attached = catalog.attached().find((volume) => volume.name === name);
+      if (attached?.volume.compact === undefined) throw readOnlyError(name);
+      return attached.volume.compact({ graceMs: graceIn(request) });
     },
     'POST /resize': async (request) => {
       const name = nameIn(request);
@@ -47,6 +56,13 @@ function nameIn({ query }: ControlRequest): string {
   const name = query.get('volume');
   if (name === null) throw new StorageError('usage', 'name the volume: ?volume=NAME');
   return name;
+}
+
+function graceIn({ query }: ControlRequest): number | undefined {
+  const grace = query.get('grace');
+  if (grace === null) return undefined;
+  if (!/^\d{1,12}$/.test(grace)) throw new StorageError('usage', 'say the grace period in ms');
+  return Number(grace);
 }
 
 function sizeIn({ query }: ControlRequest): number {

@@ -1,3 +1,4 @@
+import { writeAmplification } from '../volume/statistics.ts';
 import { blockBytes } from '../format/geometry.ts';
 import { deviceOperations, type RequestStatistics } from './metered-device.ts';
 import { Exposition, type Labels } from './exposition.ts';
@@ -119,19 +120,45 @@ const scrubGauges: typeof volumeGauges = [
   ],
 ];
 
+const spaceGauges: typeof volumeGauges = [
+  ['space_live_bytes', 'Of the data in the store, what something needs.', (v) => v.space.liveBytes],
+  ['space_dead_bytes', 'What nothing needs of objects that are needed.', (v) => v.space.deadBytes],
+  [
+    'space_waiting_bytes',
+    'Of objects that nothing needs and that are deleted after the grace period.',
+    (v) => v.space.waitingBytes,
+  ],
+  ['space_running', 'Whether space is being given back.', (v) => Number(v.space.running)],
+  [
+    'space_last_end_timestamp_seconds',
+    'When that was last done, since 1970; 0 for never.',
+    (v) => v.space.endedMs / 1000,
+  ],
+  [
+    'write_amplification',
+    'Bytes put into the store for each byte written.',
+    (v) => writeAmplification(v),
+  ],
+];
+
 const volumeCounters: readonly (readonly [string, string, OfVolume])[] = [
   ['written_bytes_total', 'Appended to the log.', (v) => v.writtenBytes],
   ['uploaded_segments_total', 'Segments put into the store.', (v) => v.uploadedSegments],
   ['uploaded_bytes_total', 'Bytes of these as stored.', (v) => v.uploadedBytes],
   ['checkpoints_total', 'Checkpoints made.', (v) => v.checkpoints],
   ['store_reads_total', 'Ranges of objects fetched for reading.', (v) => v.storeReads],
+  ['checkpoint_bytes_total', 'Put into the store by checkpoints.', (v) => v.checkpointBytes],
+  ['compaction_read_bytes_total', 'Read to be moved together.', (v) => v.space.compactedBytes],
+  ['compaction_put_bytes_total', 'Put into the store by compaction.', (v) => v.space.movedBytes],
+  ['collected_bytes_total', 'Of objects that were deleted.', (v) => v.space.deletedBytes],
+  ['collected_objects_total', 'Objects that were deleted.', (v) => v.space.deletedObjects],
   ['scrub_read_bytes_total', 'Read and verified by scrubs.', (v) => v.scrub.readBytes],
 ];
 
 function ofVolumes(to: Exposition, volumes: readonly VolumeStatus[]): void {
   const each = (value: OfVolume): [Labels, number][] =>
     volumes.map((volume) => [{ volume: volume.name }, value(volume)]);
-  for (const [name, help, value] of [...volumeGauges, ...scrubGauges]) {
+  for (const [name, help, value] of [...volumeGauges, ...scrubGauges, ...spaceGauges]) {
     to.gauge(`elasticdrive_volume_${name}`, help, each(value));
   }
   for (const [name, help, value] of volumeCounters) {

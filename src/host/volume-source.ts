@@ -4,6 +4,7 @@ import type { Snapshot } from '../format/snapshot.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
 import type { CheckReport } from '../volume/check-report.ts';
 import type { Resized } from '../volume/resize.ts';
+import type { PassOptions, SpaceStatus } from '../volume/space-keeper.ts';
 import type { SnapshotWish } from '../volume/snapshot-changes.ts';
 import type { OperationMetrics } from '../store/with-metrics.ts';
 import type { VolumeStatistics } from '../volume/statistics.ts';
@@ -66,6 +67,8 @@ export interface AttachedVolume extends BlockDevice {
   statistics(): VolumeStatistics;
   /** Reads and verifies all of its objects; one that is attached for reading only has none. */
   scrub?(): Promise<CheckReport>;
+  /** Gives back the space of what is dead. */
+  compact?(options: PassOptions): Promise<SpaceStatus>;
   /** Makes it larger, while clients use it. Neither is there where it is attached for reading only. */
   grow?(sizeBytes: number): Promise<Resized>;
   /** Cuts off what is past that size, for good; no client may have it. */

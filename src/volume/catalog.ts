@@ -12,13 +12,7 @@ import {
   encodeNameRecord,
   type Manifest,
 } from '../format/manifest.ts';
-import {
-  manifestKey,
-  nameKey,
-  namesPrefix,
-  requireVolumeName,
-  volumePrefix,
-} from '../format/names.ts';
+import { manifestKey, nameKey, namesPrefix, requireVolumeName } from '../format/names.ts';
 import { loadManifest } from './ownership.ts';
 import { retentionFromBirth } from './retention.ts';
 
@@ -130,20 +124,4 @@ export async function listVolumes(
     }
   };
   return (await Promise.all((await listVolumeNames(store)).map(find))).flat();
-}
-
-/** What a volume takes in the store. */
-export interface StoreUsage {
-  readonly objects: number;
-  readonly bytes: number;
-}
-
-export async function measureVolume(store: ObjectStore, volumeId: string): Promise<StoreUsage> {
-  let objects = 0;
-  let bytes = 0;
-  for await (const { sizeBytes } of listAll(store, volumePrefix(volumeId))) {
-    objects += 1;
-    bytes += sizeBytes;
-  }
-  return { objects, bytes };
 }

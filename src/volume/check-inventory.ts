@@ -1,12 +1,31 @@
 import { listAll, type ObjectStore } from '../base/object-store.ts';
 import { epochOfSegment, lastClosedSegment, type Manifest } from '../format/manifest.ts';
-import { type LogPosition, parseVolumeKey, volumePrefix } from '../format/names.ts';
-import { type ObjectCount, samePosition, type Standing } from './check-report.ts';
+import {
+  type LogPosition,
+  parseVolumeKey,
+  type SerialPosition,
+  volumePrefix,
+} from '../format/names.ts';
+import type { ObjectCount, Standing } from './check-report.ts';
+import type { PlacementTable } from './placement-table.ts';
+import { isSameCheckpoint, type Roots, rootsOf } from './roots.ts';
 
 /** The last segment that epoch `epoch` may have written: for one that is over, where it ended. */
 function endOfEpoch(manifest: Manifest, epoch: number): number {
   if (epoch > manifest.closedThrough) return Number.POSITIVE_INFINITY;
   return manifest.tenures.findLast((tenure) => tenure.epoch <= epoch)?.lastSegment ?? 0;
+}
+
+/** What the manifest leads to, as far as it was read. */
+export interface InventoryFacts {
+  readonly manifest: Manifest;
+  readonly placement: PlacementTable;
+  /** Whether a map that counts has a page in the object of that key. */
+  readonly isNeededPages: (key: string) => boolean;
+  /** Whether a map that counts holds a block of a segment; not given: nobody looked. */
+  readonly isLive?: (segment: number) => boolean;
+  /** Whether the writer is making this compacted object; only the writer knows. */
+  readonly isMaking?: (at: SerialPosition) => boolean;
 }
 
 /**
@@ -24,11 +43,15 @@ export class Inventory {
   /** Who wrote the segments that the manifest's tenures do not hold, in order. */
   readonly openTail: LogPosition[] = [];
   private readonly manifest: Manifest;
-  private readonly isReferencedPages: (at: LogPosition, part: number) => boolean;
+  private readonly facts: InventoryFacts;
+  private readonly roots: Roots;
+  /** Segments of which nobody has said yet whether they are needed, with their sizes. */
+  private readonly unjudged = new Map<number, number>();
 
-  constructor(manifest: Manifest, isReferencedPages: (at: LogPosition, part: number) => boolean) {
-    this.manifest = manifest;
-    this.isReferencedPages = isReferencedPages;
+  constructor(facts: InventoryFacts) {
+    this.facts = facts;
+    this.manifest = facts.manifest;
+    this.roots = rootsOf(facts.manifest);
   }
 
   /** The last segment that counts. */
@@ -56,10 +79,23 @@ export class Inventory {
 
   /** Takes note of the next object and says what it is there for. */
   add(key: string, sizeBytes: number): Standing {
-    const standing = this.standingOf(key);
+    const standing = this.standingOf(key, sizeBytes);
     this.counts[standing].objects += 1;
     this.counts[standing].bytes += sizeBytes;
     return standing;
+  }
+
+  /** Says of the segments that were taken note of which are needed, now that it is known. */
+  judgeSegments(isLive: (segment: number) => boolean): void {
+    const { referenced, superseded } = this.counts;
+    for (const [segment, sizeBytes] of this.unjudged) {
+      if (isLive(segment)) continue;
+      referenced.objects -= 1;
+      referenced.bytes -= sizeBytes;
+      superseded.objects += 1;
+      superseded.bytes += sizeBytes;
+    }
+    this.unjudged.clear();
   }
 
   /** Says that an object which could not be explained has been explained since. */
@@ -70,24 +106,31 @@ export class Inventory {
     this.counts.waiting.bytes += sizeBytes;
   }
 
-  private standingOf(key: string): Standing {
+  private standingOf(key: string, sizeBytes: number): Standing {
     const found = parseVolumeKey(this.manifest.id, key);
     if (found === undefined) return 'unknown';
     if (found.kind === 'manifest') return 'referenced';
-    // Nothing makes these yet.
-    if (found.kind === 'compacted' || found.kind === 'placement') return 'unknown';
-    const { at } = found;
-    if (at.segment === 0 || at.epoch === 0 || at.epoch > this.manifest.epoch) return 'unknown';
-    if (found.kind === 'segment') return this.standingOfSegment(at);
+    const { epoch } = found.at;
+    if (epoch === 0 || epoch > this.manifest.epoch) return 'unknown';
+    if (found.kind === 'compacted' || found.kind === 'placement') {
+      if (found.at.serial === 0) return 'unknown';
+      return found.kind === 'compacted'
+        ? this.standingOfCompacted(found.at)
+        : this.standingOfPlacement(found.at);
+    }
+    if (found.at.segment === 0) return 'unknown';
+    if (found.kind === 'segment') return this.standingOfSegment(found.at, sizeBytes);
     const isReferenced =
       found.kind === 'pages'
-        ? this.isReferencedPages(at, found.part)
-        : samePosition(this.manifest.head, at);
-    return isReferenced ? 'referenced' : this.standingOfCheckpoint(at);
+        ? this.facts.isNeededPages(key)
+        : this.roots.checkpoints.some((known) => isSameCheckpoint(known, found.at));
+    return isReferenced ? 'referenced' : this.standingOfCheckpoint(found.at);
   }
 
-  private standingOfSegment(at: LogPosition): Standing {
-    if (at.segment <= this.lastKnown && at.epoch === this.epochOf(at.segment)) return 'referenced';
+  private standingOfSegment(at: LogPosition, sizeBytes: number): Standing {
+    if (at.segment <= this.lastOfAncestors) return 'unknown';
+    if (at.segment <= this.lastKnown && at.epoch === this.epochOf(at.segment))
+      return this.isNeeded(at.segment, sizeBytes) ? 'referenced' : 'superseded';
     if (at.segment > endOfEpoch(this.manifest, at.epoch)) return 'orphaned';
     if (at.segment <= this.lastSegment) return 'unknown';
     if (at.segment > this.lastSegment + 1) return 'waiting';
@@ -95,12 +138,52 @@ export class Inventory {
     return 'referenced';
   }
 
+  /** The segments up to here are other volumes'. */
+  private get lastOfAncestors(): number {
+    return this.manifest.ancestors.at(-1)?.lastSegment ?? 0;
+  }
+
+  /** Whether anything reads the own object of a segment that counts. */
+  private isNeeded(segment: number, sizeBytes: number): boolean {
+    const { placement, isLive } = this.facts;
+    if (placement.find(segment) !== undefined) return false;
+    if (segment > this.roots.logFrom) return true;
+    if (isLive === undefined) this.unjudged.set(segment, sizeBytes);
+    return isLive?.(segment) !== false;
+  }
+
   private standingOfCheckpoint(at: LogPosition): Standing {
     const { manifest } = this;
     if (at.segment > endOfEpoch(manifest, at.epoch)) return 'orphaned';
+    if (this.isRetained(at)) return 'referenced';
     if (at.segment <= this.headSegment) return 'superseded';
-    const isWriters = at.epoch === manifest.epoch && manifest.writer !== undefined;
-    return isWriters ? 'waiting' : 'orphaned';
+    return this.isWriters(at.epoch) ? 'waiting' : 'orphaned';
+  }
+
+  /** All that was ever written is kept from some point on: maps are then made of any of it. */
+  private isRetained({ segment }: LogPosition): boolean {
+    const keptFrom = this.manifest.retention?.keptFrom;
+    return keptFrom !== undefined && segment >= (keptFrom.checkpoint?.segment ?? 0);
+  }
+
+  private standingOfCompacted(at: SerialPosition): Standing {
+    if (this.facts.placement.names(at)) return 'referenced';
+    // What the present writer makes is there before anything names it.
+    if (!this.isWriters(at.epoch)) return 'superseded';
+    return this.facts.isMaking?.(at) === false ? 'superseded' : 'waiting';
+  }
+
+  private standingOfPlacement({ serial, epoch }: SerialPosition): Standing {
+    const { placement } = this.manifest;
+    if (placement?.epoch === epoch) {
+      if (placement.serial === serial) return 'referenced';
+      if (serial < placement.serial) return 'superseded';
+    }
+    return this.isWriters(epoch) ? 'waiting' : 'superseded';
+  }
+
+  private isWriters(epoch: number): boolean {
+    return epoch === this.manifest.epoch && this.manifest.writer !== undefined;
   }
 }
 

@@ -1,10 +1,8 @@
-import type { LogPosition } from '../format/names.ts';
-
 /** What an object of a volume is there for. */
 export type Standing =
   /** The manifest, or what it leads to. */
   | 'referenced'
-  /** An older checkpoint, and pages that later ones replaced. */
+  /** What was needed once: it is deleted some time after that. */
   | 'superseded'
   /** Of the present writer, ahead of what the manifest says. */
   | 'waiting'
@@ -46,15 +44,14 @@ export interface DataPart {
   readonly parts: number;
 }
 
-/** What of the stored map cannot be read, and up to where the log cannot tell what it was. */
+/** What of the stored map of the head cannot be read. */
 export interface Unreadable {
   readonly pageTable: boolean;
   readonly pages: readonly number[];
-  /** The last segment up to the checkpoint whose entries cannot be read; 0 for none. */
-  readonly newestSegment: number;
 }
 
-export interface CheckReport {
+/** What was checked, and what lies there. */
+export interface CheckedVolume {
   readonly volume: string;
   readonly id: string;
   readonly epoch: number;
@@ -63,12 +60,15 @@ export interface CheckReport {
   readonly headSegment: number;
   readonly lastSegment: number;
   readonly objects: Readonly<Record<Standing, Readonly<ObjectCount>>>;
+  /** Which part of the data was read, if any. */
+  readonly dataRead: DataPart | undefined;
+}
+
+export interface CheckReport extends CheckedVolume {
   /** What was read and verified. */
   readonly segments: number;
   readonly pages: number;
   readonly readBytes: number;
-  /** Which part of the data was read, if any. */
-  readonly dataRead: DataPart | undefined;
   /** The first of each kind; the counts are of all. */
   readonly problems: readonly CheckProblem[];
   readonly damageCount: number;
@@ -110,7 +110,7 @@ export class Findings {
     if (this.problems.length < listedMaximum) this.problems.push(problem);
   }
 
-  /** Blocks that cannot be read; found in the order of the volume. */
+  /** Blocks that cannot be read. */
   lose(firstBlock: number, count: number, object: string): void {
     this.lostBlocks += count;
     const before = this.lost.at(-1);
@@ -121,12 +121,24 @@ export class Findings {
     }
   }
 
-  get verdict(): CheckReport['verdict'] {
+  /** The ranges that cannot be read, in the order of the volume. */
+  private lostInOrder(): LostRange[] {
+    return [...this.lost].sort((a, b) => a.firstBlock - b.firstBlock);
+  }
+
+  /** What of the report these findings are. */
+  summary(): Omit<CheckReport, keyof CheckedVolume> {
+    const { segments, pages, readBytes, problems, damageCount, warningCount, lostBlocks } = this;
+    return {
+      ...{ segments, pages, readBytes, problems, damageCount, warningCount, lostBlocks },
+      lost: this.lostInOrder(),
+      unreadable: { pageTable: this.pageTableUnreadable, pages: this.unreadablePages },
+      verdict: this.verdict,
+    };
+  }
+
+  private get verdict(): CheckReport['verdict'] {
     if (this.damageCount > 0) return 'damaged';
     return this.warningCount > 0 ? 'warnings' : 'ok';
   }
-}
-
-export function samePosition(a: LogPosition | undefined, b: LogPosition): boolean {
-  return a?.segment === b.segment && a.epoch === b.epoch;
 }

@@ -65,7 +65,10 @@ export async function checkSegment(
 }
 
 /** Takes note of damage; what is no damage, such as a store that is away, ends the check. */
-async function attempt(condition: SegmentCondition, action: () => Promise<void>): Promise<void> {
+export async function attempt(
+  condition: Pick<SegmentCondition, 'isMissing' | 'wrong'>,
+  action: () => Promise<void>,
+): Promise<void> {
   try {
     await action();
   } catch (error) {
@@ -129,7 +132,8 @@ async function checkFrames(
   }
 }
 
-function damageOfFrame(
+/** What is wrong with a frame of an object that was read whole; `undefined` when nothing is. */
+export function damageOfFrame(
   table: FrameTable,
   frame: number,
   object: Uint8Array,

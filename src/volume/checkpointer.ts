@@ -53,6 +53,8 @@ export class Checkpointer {
   private stopped = false;
   private ended: StorageError | undefined;
   checkpointCount = 0;
+  /** Put into the store: checkpoints and their pages. */
+  storedBytes = 0;
 
   constructor(context: CheckpointerContext, table: PageTable, tail: readonly TimedEntries[]) {
     this.context = context;
@@ -132,7 +134,12 @@ export class Checkpointer {
     const { ownership } = this.context;
     const at: CheckpointPosition = { segment: last.segment, epoch: ownership.epoch, variant: 0 };
     const table = await storeFold(
-      this.context,
+      {
+        ...this.context,
+        onStored: (bytes) => {
+          this.storedBytes += bytes;
+        },
+      },
       this.table,
       segments,
       at,

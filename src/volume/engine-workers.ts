@@ -1,5 +1,6 @@
 import type { LocalDisk } from '../base/local-disk.ts';
 import { type FrameTable, maximumObjectBytes } from '../format/segment-object.ts';
+import { type CompactJob, CompactedBuilder, type MovedPart } from './compacted-builder.ts';
 import { foldPages, type FoldJob, type FoldedPage } from './fold.ts';
 import { Packer, type PackJob } from './pack.ts';
 
@@ -7,7 +8,19 @@ import { Packer, type PackJob } from './pack.ts';
 export interface EngineWorkers {
   pack(job: PackJob): Promise<PackedObject>;
   fold(job: FoldJob): Promise<FoldedPage[]>;
+  /** Begins an object of what is left of several segments. */
+  compact(): CompactedBuild;
   close(): Promise<void>;
+}
+
+/** An object that is put together part by part, on one thread. */
+export interface CompactedBuild {
+  /** As `CompactedBuilder.add`; the memory of the part may be taken away. */
+  add(part: MovedPart): Promise<void>;
+  /** The object of all that was added. */
+  finish(job: CompactJob): Promise<PackedObject>;
+  /** Gives up what was added; nothing after `finish`. */
+  drop(): void;
 }
 
 /** A segment as the object that it becomes. */
@@ -46,6 +59,19 @@ export function inlineWorkers(disk: LocalDisk): EngineWorkers {
       return { body, frames, release };
     },
     fold: async (job) => foldPages(job),
+    compact() {
+      const builder = new CompactedBuilder();
+      return {
+        add: async (part) => builder.add(part),
+        async finish(job) {
+          const into = memory.take();
+          const { bodyBytes, frames } = builder.finish(job, new Uint8Array(into));
+          const body = new Uint8Array(into, 0, bodyBytes);
+          return { body, frames, release: ({ mayBeRead }) => !mayBeRead && memory.give(into) };
+        },
+        drop: () => undefined,
+      };
+    },
     close: async () => undefined,
   };
 }

@@ -7,7 +7,6 @@ import type { Manifest } from '../format/manifest.ts';
 import { nowhere } from '../format/map-page.ts';
 import type { CheckpointPosition } from '../format/names.ts';
 import { FoldWindow } from './check-fold.ts';
-import type { Unreadable } from './check-report.ts';
 import { inOrder } from './concurrency.ts';
 import { type FoldedPage, storedForm } from './fold.ts';
 import { MapPage } from './map-page.ts';
@@ -26,30 +25,35 @@ export interface MapRepairContext {
   readonly epochOf: (segment: number) => number;
   /** Older checkpoints, the newest first. */
   readonly olderCheckpoints: readonly CheckpointPosition[];
+  /** Whether this is what the page was, as far as anything says so. */
+  readonly isProven: (page: FoldedPage) => boolean;
 }
 
 /**
- * Folds pages of the stored map again that cannot be read: from the beginning of the log if all of
- * its entries can be read, else from the page that an older checkpoint has, if all after that can.
- * What neither gives is not given: nothing is guessed.
+ * Folds pages of the stored map again that cannot be read: from the page that an older checkpoint has,
+ * or from the beginning, if all segments after that are still there and can be read. Dead segments are
+ * deleted, and what they said is gone: what nothing gives is not given, and nothing is guessed. A page
+ * counts only if it is proven the same, and no fold goes over a point where the map was taken back.
  */
 export async function foldAgain(
   context: MapRepairContext,
   wanted: readonly number[],
-  { newestSegment }: Unreadable,
   take: (page: FoldedPage) => Promise<void>,
 ): Promise<number[]> {
-  if (newestSegment === 0) {
-    await foldFrom(context, undefined, wanted, take);
-    return [];
-  }
+  const { store, manifest } = context;
+  const turnedAt = Math.max(manifest.turnedAt ?? 0, manifest.ancestors.at(-1)?.lastSegment ?? 0);
   let left = [...wanted];
+  // The newest first: where the log after one cannot be read, it cannot after an older one.
   for (const position of context.olderCheckpoints) {
-    if (position.segment < newestSegment || left.length === 0) break;
-    const table = await readable(() => PageTable.load(context.store, context.manifest, position));
-    if (table !== undefined) left = await foldFrom(context, { position, table }, left, take);
+    if (left.length === 0 || position.segment < turnedAt || position.variant > 0) break;
+    const table = await readable(() => PageTable.load(store, manifest, position));
+    if (table === undefined) continue;
+    const rest = await readable(() => foldFrom(context, { position, table }, left, take));
+    if (rest === undefined) return left;
+    left = rest;
   }
-  return left;
+  if (left.length === 0 || turnedAt > 0) return left;
+  return (await readable(() => foldFrom(context, undefined, left, take))) ?? left;
 }
 
 interface Base {
@@ -68,7 +72,10 @@ async function foldFrom(
   for (let from = 0; from < wanted.length; from += pagesPerPass) {
     const pages = wanted.slice(from, from + pagesPerPass);
     const folded = await foldPass(context, base, pages, left);
-    for (const page of folded) await take(page);
+    for (const page of folded) {
+      if (context.isProven(page)) await take(page);
+      else left.push(page.pageIndex);
+    }
   }
   return left;
 }

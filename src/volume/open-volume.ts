@@ -37,6 +37,8 @@ import { PageTable } from './page-table.ts';
 import { PlacementTable } from './placement-table.ts';
 import { storedThrough } from './retention.ts';
 import { RetentionKeeper } from './retention-keeper.ts';
+import { segmentKey } from '../format/names.ts';
+import { lastPass, SpaceKeeper } from './space-keeper.ts';
 import { Scrubber } from './scrubber.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
 import { SegmentLog } from './segment-log.ts';
@@ -212,7 +214,8 @@ async function serve(
     volumeName: options.name,
     statePath: `${directory}/scrub.json`,
   });
-  const found = { ...attached, attachment, scrubber, places };
+  const passedMs = await lastPass(disk, `${directory}/space.json`, options.clock.wallMs());
+  const found = { ...attached, attachment, scrubber, places, passedMs };
   return assemble(options, found, map, table, diskCache, directory);
 }
 
@@ -248,6 +251,28 @@ function lastLogTimeMs({ ownership, tail, recovered }: Attached, table: PageTabl
   );
 }
 
+/** What gives back the space of what is dead. */
+function spaceOf(
+  options: OpenVolumeOptions,
+  attached: Attached & Pick<VolumeParts, 'places'> & { readonly passedMs: number },
+  uploader: Uploader,
+  checkpointer: Checkpointer,
+): SpaceKeeper {
+  const { store, clock, random, log, workers, settings, disk } = options;
+  const { ownership, places, passedMs } = attached;
+  const { id: volumeId, codec } = ownership.manifest;
+  const context = {
+    ...{ store, clock, random, log, workers, settings, volumeId, ownership, codec, disk, places },
+    volumeName: options.name,
+    statePath: `volumes/${volumeId}/space.json`,
+    uploaded: () => ({ bytes: uploader.uploadedBytes, segments: uploader.uploadedSegments }),
+    isBusy: () => uploader.backlog.waiting > 0,
+    pageTable: () => checkpointer.pageTable,
+    checkpoint: () => checkpointer.checkpoint(),
+  };
+  return new SpaceKeeper(context, passedMs);
+}
+
 function readerOf(
   { name, settings }: OpenVolumeOptions,
   parts: Pick<VolumeParts, 'ownership' | 'map' | 'memory' | 'cache' | 'frames' | 'checkpointer'>,
@@ -269,14 +294,15 @@ function timedEntriesOf(segment: SegmentBuffer, epoch: number): TimedEntries {
 /** Makes the parts and connects what each tells the others. */
 function assemble(
   options: OpenVolumeOptions,
-  attached: Attached & Pick<VolumeParts, 'attachment' | 'scrubber' | 'places'>,
+  attached: Attached &
+    Pick<VolumeParts, 'attachment' | 'scrubber' | 'places'> & { readonly passedMs: number },
   map: BlockMap,
   table: PageTable,
   diskCache: DiskCache | undefined,
   directory: string,
 ): Volume {
   const { store, clock, random, log, workers, settings, disk } = options;
-  const { ownership, tail, recovered } = attached;
+  const { ownership, tail, recovered, places } = attached;
   const { id: volumeId, codec, durability } = ownership.manifest;
   const { epoch } = ownership;
   const files = journalFiles(options, recovered, `${directory}/journal`);
@@ -294,11 +320,7 @@ function assemble(
     onFailure,
   );
   const frames = new FrameReader({
-    store,
-    clock,
-    diskCache,
-    journaled: segments.segments,
-    places: attached.places,
+    ...{ store, clock, diskCache, places, journaled: segments.segments },
   });
   const checkpointer = new Checkpointer(
     {
@@ -320,7 +342,10 @@ function assemble(
       writtenBytes: () => segments.writtenBytes,
     },
     {
-      onTable: (segment, frameTable) => frames.learnTable(segment, frameTable),
+      onTable: (segment, frameTable) => {
+        frames.learnTable(segment, frameTable);
+        space.learn(segmentKey(volumeId, { segment, epoch }), frameTable.blockCount);
+      },
       onCommitted: (segment) => {
         const committed = timedEntriesOf(segment, epoch);
         segments.committed(segment);
@@ -334,6 +359,7 @@ function assemble(
     lastIncomplete: () => uploader.lastIncomplete,
     headTimeMs: () => checkpointer.pageTable.timeMs,
   });
+  const space = spaceOf(options, attached, uploader, checkpointer);
   const reader = readerOf(options, { ownership, map, memory, cache, frames, checkpointer });
   const pages = options.pages ?? new PageCache(pageCacheBytes);
   const changes = new LiveChanges({
@@ -356,8 +382,7 @@ function assemble(
     statePath: `${directory}/state.json`,
     durability: settings.durability ?? durability,
     attachment: attached.attachment,
-    scrubber: attached.scrubber,
-    places: attached.places,
+    ...{ places, space, scrubber: attached.scrubber },
   };
   const volume = new Volume(parts);
   ownership.whenLost((error) => volume.lose(error));

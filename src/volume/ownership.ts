@@ -141,7 +141,7 @@ export class Ownership {
   update(change: (manifest: Manifest) => Manifest): Promise<void> {
     return this.inTurn(() =>
       this.swap((before) => {
-        const changed = this.alsoChange(change(before));
+        const changed = noteTurn(before, this.alsoChange(change(before)));
         const { writer } = changed;
         const renewed = writer === undefined ? undefined : { ...writer, lease: writer.lease + 1 };
         return { ...changed, writer: renewed };
@@ -161,6 +161,15 @@ export class Ownership {
       this.requireOurs(manifest);
     });
     return this.nextConfirmation;
+  }
+
+  /** The manifest as the store has it now; `lost-ownership` when it is another's. */
+  fresh(): Promise<Manifest> {
+    return this.inTurn(async () => {
+      const { manifest } = await this.persist(() => this.look());
+      this.requireOurs(manifest);
+      return manifest;
+    });
   }
 
   /** Gives the volume up; the epoch is closed at `lastSegment`. */
@@ -347,6 +356,13 @@ export class Ownership {
     this.ended ??= reason;
     this.lease.end(reason);
   }
+}
+
+/** A head that is no fold of the log is noted: the log before it no longer says what the map is. */
+function noteTurn(before: Manifest, changed: Manifest): Manifest {
+  const { head } = changed;
+  const isTurn = head !== undefined && head.variant > 0 && head !== before.head;
+  return isTurn ? { ...changed, turnedAt: head.segment } : changed;
 }
 
 /** Says that epochs up to `epoch` end at `lastSegment`, of which `writtenBy` wrote the last ones. */

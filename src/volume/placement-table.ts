@@ -11,9 +11,36 @@ export class PlacementTable {
     epochs: new Uint32Array(0),
   });
   readonly rows: PlacementRows;
+  /** The compacted objects that any segment is in, once somebody asks. */
+  private objects: Set<number> | undefined;
 
   private constructor(rows: PlacementRows) {
     this.rows = rows;
+  }
+
+  /** Whether anything is in this compacted object. */
+  names(at: SerialPosition): boolean {
+    const { serials, epochs } = this.rows;
+    if (this.objects === undefined) {
+      const objects = new Set<number>();
+      serials.forEach((serial, row) => objects.add(objectNumber(serial, epochs[row] as number)));
+      this.objects = objects;
+    }
+    return this.objects.has(objectNumber(at.serial, at.epoch));
+  }
+
+  /** The segments of which something is in each compacted object. */
+  segmentsByObject(): Map<number, { readonly at: SerialPosition; readonly segments: number[] }> {
+    const { segments, serials, epochs } = this.rows;
+    const found = new Map<number, { at: SerialPosition; segments: number[] }>();
+    segments.forEach((segment, row) => {
+      const [serial, epoch] = [serials[row] as number, epochs[row] as number];
+      const number = objectNumber(serial, epoch);
+      const known = found.get(number);
+      if (known === undefined) found.set(number, { at: { serial, epoch }, segments: [segment] });
+      else known.segments.push(segment);
+    });
+    return found;
   }
 
   /** The placement that a manifest names. */
@@ -53,7 +80,18 @@ export class PlacementTable {
   with(changes: ReadonlyMap<number, SerialPosition | undefined>): PlacementTable {
     const moved = [...changes].sort(([a], [b]) => a - b);
     const { segments, serials, epochs } = this.rows;
-    const rows: { segment: number; serial: number; epoch: number }[] = [];
+    const made = {
+      segments: new Uint32Array(segments.length + moved.length),
+      serials: new Uint32Array(segments.length + moved.length),
+      epochs: new Uint32Array(segments.length + moved.length),
+    };
+    let size = 0;
+    const add = (segment: number, serial: number, epoch: number): void => {
+      made.segments[size] = segment;
+      made.serials[size] = serial;
+      made.epochs[size] = epoch;
+      size += 1;
+    };
     let next = 0;
     const addMovedBefore = (end: number): void => {
       for (
@@ -62,20 +100,24 @@ export class PlacementTable {
         change = moved[next]
       ) {
         const [segment, at] = change;
-        if (at !== undefined) rows.push({ segment, ...at });
+        if (at !== undefined) add(segment, at.serial, at.epoch);
         next += 1;
       }
     };
     segments.forEach((segment, row) => {
       addMovedBefore(segment);
-      if (changes.has(segment)) return;
-      rows.push({ segment, serial: serials[row] as number, epoch: epochs[row] as number });
+      if (!changes.has(segment)) add(segment, serials[row] as number, epochs[row] as number);
     });
     addMovedBefore(Number.POSITIVE_INFINITY);
     return new PlacementTable({
-      segments: Uint32Array.from(rows, ({ segment }) => segment),
-      serials: Uint32Array.from(rows, ({ serial }) => serial),
-      epochs: Uint32Array.from(rows, ({ epoch }) => epoch),
+      segments: made.segments.slice(0, size),
+      serials: made.serials.slice(0, size),
+      epochs: made.epochs.slice(0, size),
     });
   }
+}
+
+/** One number for an object: a volume has fewer than two million epochs. */
+function objectNumber(serial: number, epoch: number): number {
+  return epoch * 2 ** 32 + serial;
 }

@@ -3,13 +3,12 @@ import { StorageError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
-import { encodeCheckpoint } from '../format/checkpoint-object.ts';
+import { encodeCheckpoint, type PageReference } from '../format/checkpoint-object.ts';
 import { blockBytes, pageBlocks } from '../format/geometry.ts';
 import { lastClosedSegment, type Manifest } from '../format/manifest.ts';
 import {
   type CheckpointPosition,
   checkpointKey,
-  type LogPosition,
   pagesKey,
   parseVolumeKey,
 } from '../format/names.ts';
@@ -22,6 +21,7 @@ import { foldAgain, type MapRepairContext } from './map-repair.ts';
 import { type LoadedManifest, loadManifest, Ownership } from './ownership.ts';
 import { PageTable } from './page-table.ts';
 import { PagesWriter } from './pages-writer.ts';
+import { PlacementTable } from './placement-table.ts';
 import type { VolumeSettings } from './settings.ts';
 import { type LeaseWatch, type TakeOver, whenFree } from './take-over.ts';
 
@@ -113,6 +113,8 @@ class Repair {
   private readonly olderCheckpoints: CheckpointPosition[] = [];
   private inventory!: Inventory;
   private orphans: string[] = [];
+  /** What the page table of the head says of each page; of none where it cannot be read. */
+  private rows: ReadonlyMap<number, PageReference> = new Map();
 
   constructor(options: RepairOptions, manifest: Manifest, ownership: Ownership | undefined) {
     this.options = options;
@@ -142,18 +144,19 @@ class Repair {
     const table = unreadable.pageTable
       ? undefined
       : await PageTable.load(store, this.manifest, head);
-    const referenced = new Set(table?.references().map((page) => table.keyOf(page)));
-    // Without the table nobody knows which pages are needed: then all of them are.
-    const isReferenced = (at: LogPosition, part: number): boolean =>
-      table === undefined || referenced.has(pagesKey(id, at, part));
-    this.inventory = new Inventory(this.manifest, isReferenced);
+    this.rows = new Map(table?.references().map((row) => [row.pageIndex, row]));
+    this.inventory = new Inventory({
+      manifest: this.manifest,
+      // Only what is past the end of a closed epoch is removed: of the rest nothing must be known.
+      placement: PlacementTable.empty,
+      isNeededPages: () => true,
+    });
     for await (const { key, standing } of takeInventory(store, id, this.inventory)) {
       if (standing === 'orphaned') this.orphans.push(key);
       const parsed = parseVolumeKey(id, key);
-      if (parsed?.kind !== 'checkpoint' || standing !== 'superseded') continue;
-      if (head !== undefined && parsed.at.segment < head.segment) {
-        this.olderCheckpoints.unshift(parsed.at);
-      }
+      if (parsed?.kind !== 'checkpoint' || standing === 'orphaned') continue;
+      if (head === undefined || parsed.at.segment >= head.segment) continue;
+      this.olderCheckpoints.unshift(parsed.at);
     }
   }
 
@@ -171,15 +174,21 @@ class Repair {
     const { head, id } = manifest;
     const wanted = unreadable.pageTable ? this.allPages() : unreadable.pages;
     if (head === undefined || wanted.length === 0) return { pages: 0, table: false, left: [] };
-    const at = { segment: head.segment, epoch: manifest.epoch, variant: 0 };
+    // Variant 0 is what the log says up to there, which a map that was taken back is not.
+    const variant = Math.min(head.variant, 1);
+    const at = { segment: head.segment, epoch: manifest.epoch, variant };
     const writer = new PagesWriter(at, async (part, pages) => {
       if (this.ownership !== undefined) await store.put(pagesKey(id, at, part), pages);
     });
     const context: MapRepairContext = {
       ...{ store, clock, manifest, olderCheckpoints },
       epochOf: (segment) => inventory.epochOf(segment),
+      isProven: ({ pageIndex, checksum }) => {
+        const row = this.rows.get(pageIndex);
+        return unreadable.pageTable || row?.checksum === checksum;
+      },
     };
-    const left = await foldAgain(context, wanted, unreadable, (page) => writer.add(page));
+    const left = await foldAgain(context, wanted, (page) => writer.add(page));
     await writer.finish();
     // Without its table, the map is all of its pages or none.
     if (unreadable.pageTable && left.length > 0) return { pages: 0, table: false, left };

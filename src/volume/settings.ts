@@ -1,4 +1,5 @@
 import type { Durability } from '../format/manifest.ts';
+import { defaultSpaceSettings, type SpaceSettings } from './space-settings.ts';
 
 /**
  * What has a write when it is answered. `memory`: it is lost with this process. `journal`: the
@@ -39,6 +40,8 @@ export interface VolumeSettings {
   /** How often all of the volume's objects are read and verified; never when not given. */
   readonly scrubIntervalMs: number | undefined;
   readonly scrubBytesPerSecond: number;
+  /** How space in the store comes back. */
+  readonly space: SpaceSettings;
   /** How long a failed upload waits before it is tried again, at first and at most. */
   readonly retryMinimumMs: number;
   readonly retryMaximumMs: number;
@@ -66,6 +69,7 @@ export const defaultVolumeSettings: VolumeSettings = {
   leaseMs: 120_000,
   scrubIntervalMs: undefined,
   scrubBytesPerSecond: 16 * mebibyte,
+  space: defaultSpaceSettings,
   retryMinimumMs: 200,
   retryMaximumMs: 10_000,
   durability: undefined,

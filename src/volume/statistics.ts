@@ -3,6 +3,7 @@ import { journalFileBytes } from '../format/journal-file.ts';
 import type { Durability } from '../format/manifest.ts';
 import { pendingSnapshots } from './snapshot-changes.ts';
 import { neverScrubbed, type ScrubStatus } from './scrubber.ts';
+import { nothingKept, type SpaceStatus } from './space-keeper.ts';
 import type { Attachment, VolumeParts } from './volume-parts.ts';
 
 /** What an attached volume says of itself. Bytes and milliseconds. */
@@ -32,6 +33,8 @@ export interface VolumeStatistics {
   /** Of the volume; and of them those that the store does not have all of yet. */
   readonly snapshots: number;
   readonly pendingSnapshots: number;
+  /** Put into the store by checkpoints, with the pages of the map. */
+  readonly checkpointBytes: number;
   readonly syncs: number;
   /** How long the local disk took for each of them. */
   readonly syncTimes: DurationCounts;
@@ -42,10 +45,22 @@ export interface VolumeStatistics {
   readonly leaseMs: number;
   readonly attachment: Attachment;
   readonly scrub: ScrubStatus;
+  readonly space: SpaceStatus;
   /** Whether it still answers: no other host has taken it. */
   readonly held: boolean;
   /** Why the volume is no longer written, if it is not. */
   readonly failure: string | undefined;
+}
+
+/**
+ * Bytes put into the store, of any kind, for each byte that clients wrote; 0 before the first. Below
+ * one where what they write compresses well.
+ */
+export function writeAmplification(
+  of: Pick<VolumeStatistics, 'writtenBytes' | 'uploadedBytes' | 'checkpointBytes' | 'space'>,
+): number {
+  const put = of.uploadedBytes + of.checkpointBytes + of.space.movedBytes;
+  return of.writtenBytes === 0 ? 0 : put / of.writtenBytes;
 }
 
 /** Of a volume that is attached for reading only. */
@@ -64,12 +79,14 @@ export const nothingWritten = {
   checkpoints: 0,
   snapshots: 0,
   pendingSnapshots: 0,
+  checkpointBytes: 0,
   syncs: 0,
   syncTimes: new DurationHistogram().read(),
   writtenBytes: 0,
   leaseRemainingMs: 0,
   leaseMs: 0,
   scrub: neverScrubbed,
+  space: nothingKept,
   held: true,
 } as const;
 
@@ -103,6 +120,7 @@ export function statisticsOf(
     checkpoints: parts.checkpointer.checkpointCount,
     snapshots: ownership.manifest.snapshots.length,
     pendingSnapshots: pendingSnapshots(ownership.manifest).length,
+    checkpointBytes: parts.checkpointer.storedBytes,
     syncs: syncTimes.counts.reduce((sum, count) => sum + count, 0),
     syncTimes,
     writtenBytes: segments.writtenBytes,
@@ -110,6 +128,7 @@ export function statisticsOf(
     leaseMs: parts.settings.leaseMs,
     attachment: parts.attachment,
     scrub: parts.scrubber.status,
+    space: parts.space.statistics,
     held,
     failure,
   };

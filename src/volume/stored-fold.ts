@@ -22,6 +22,8 @@ export interface StoredFoldContext extends PatientContext {
   readonly store: ObjectStore;
   readonly workers: EngineWorkers;
   readonly volumeId: string;
+  /** Told how much was put into the store. */
+  readonly onStored?: (bytes: number) => void;
 }
 
 /**
@@ -42,8 +44,10 @@ export async function storeFold(
     grouping.add(segment);
     await breathe(context.clock);
   }
-  const put = (key: string, parts: readonly Uint8Array[]): Promise<void> =>
-    untilDone(context, key, ended, () => context.store.put(key, parts));
+  const put = async (key: string, parts: readonly Uint8Array[]): Promise<void> => {
+    await untilDone(context, key, ended, () => context.store.put(key, parts));
+    context.onStored?.(parts.reduce((sum, { byteLength }) => sum + byteLength, 0));
+  };
   const { volumeId } = context;
   const writer = new PagesWriter(at, (part, bytes) => put(pagesKey(volumeId, at, part), bytes));
   const order = [...grouping.pages.keys()].sort((a, b) => a - b);

@@ -19,6 +19,7 @@ import type { StoredPlaces } from './segment-places.ts';
 import type { RetentionKeeper } from './retention-keeper.ts';
 import type { SegmentMemory } from './segment-memory.ts';
 import type { SegmentLog } from './segment-log.ts';
+import type { SpaceKeeper } from './space-keeper.ts';
 import type { Scrubber } from './scrubber.ts';
 import type { Snapshots } from './snapshots.ts';
 import type { Uploader } from './uploader.ts';
@@ -52,6 +53,7 @@ export interface VolumeParts {
   readonly diskCache: DiskCache | undefined;
   readonly frames: FrameReader;
   readonly places: StoredPlaces;
+  readonly space: SpaceKeeper;
   readonly files: JournalFiles;
   readonly segments: SegmentLog;
   readonly uploader: Uploader;

@@ -18,6 +18,7 @@ import type { WantedMoment } from './wanted-moment.ts';
 import { snapshotAsOf } from './snapshot-as-of.ts';
 import type { SnapshotWish } from './snapshot-changes.ts';
 import type { SnapshotStatus } from './snapshots.ts';
+import type { PassOptions, SpaceStatus } from './space-keeper.ts';
 import { statisticsOf, type VolumeStatistics } from './statistics.ts';
 import type { VolumeParts } from './volume-parts.ts';
 import type { Certainty } from './lease.ts';
@@ -213,6 +214,7 @@ export class Volume implements BlockDevice {
     this.gone ??= error;
     this.parts.uploader.stop(error);
     this.parts.checkpointer.stop();
+    void this.parts.space.end(error);
     this.parts.snapshots.end(error);
     for (const reject of this.requests) reject(error);
     this.requests.clear();
@@ -298,6 +300,19 @@ export class Volume implements BlockDevice {
       await ownership.update((manifest) => manifest);
   }
 
+  /** Looks for space that can be given back, and gives it back; what is set decides what is worth it. */
+  async compact(options: PassOptions = {}): Promise<SpaceStatus> {
+    this.requireWritable();
+    const { segments, uploader, space } = this.parts;
+    segments.seal();
+    await this.underWay(
+      uploader
+        .whenCommitted(segments.lastNumber)
+        .then(() => space.pass({ isThorough: true, ...options })),
+    );
+    return space.statistics;
+  }
+
   /** Reads and verifies all of the volume's objects, at the set rate. */
   scrub(): Promise<CheckReport> {
     this.requireHere();
@@ -350,6 +365,7 @@ export class Volume implements BlockDevice {
     this.requireHere();
     this.gone = new StorageError('shutting-down', `Volume ${this.name} is being closed.`);
     try {
+      await this.parts.space.end(this.gone);
       segments.seal();
       const last = segments.lastNumber;
       await uploader.whenCommitted(last);
@@ -376,6 +392,7 @@ export class Volume implements BlockDevice {
     uploader.stop(reason);
     segments.stop();
     await scrubber.stop();
+    await this.parts.space.end(reason);
     await checkpointer.end(reason);
     await retention.end();
     await segments.journal.stop();

@@ -3,6 +3,7 @@ import { cloneBugs } from './clone-canaries.ts';
 import { snapshotBugs } from './snapshot-canaries.ts';
 import { versionBugs } from './version-canaries.ts';
 import { timeBugs } from './time-canaries.ts';
+import { spaceBugs } from './space-canaries.ts';
 
 /** One for each promise, and those that were really there once; each says what it breaks. */
 export const plantedBugs: readonly PlantedBug[] = [
@@ -263,4 +264,5 @@ export const plantedBugs: readonly PlantedBug[] = [
   ...versionBugs,
   ...timeBugs,
   ...cloneBugs,
+  ...spaceBugs,
 ];

@@ -5,6 +5,7 @@ import type { Misfortune } from './profile.ts';
 import { chance, choose, pick } from './random.ts';
 import { soundDisk } from './disk.ts';
 import { Session } from './session.ts';
+import { requireNoGarbage } from './space.ts';
 import type { Host, World } from './world.ts';
 
 const hourMs = 3_600_000;
@@ -436,6 +437,7 @@ export class Drama {
     );
     if (isSame !== true)
       throw new Error('another host finds other bytes than were there at the end');
+    await requireNoGarbage(world, session, before);
     if (!(await session.close())) throw new Error('the volume could not be given up at the end');
     const { openFiles } = session.life;
     if (openFiles !== 0) throw new Error(`${openFiles} files are open after the end`);

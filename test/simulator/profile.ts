@@ -149,5 +149,28 @@ function makeSettings(engine: Engine, random: Random): VolumeSettings {
     writesAnswered: choose(random, ['memory', 'journal', 'journal', 'disk']),
     retryMinimumMs: choose(random, [1, 10]),
     retryMaximumMs: choose(random, [20, 1000]),
+    space: makeSpace(random),
+  };
+}
+
+/** Space comes back all the time, from the first few segments on, at any moment of all else. */
+function makeSpace(random: Random): VolumeSettings['space'] {
+  return {
+    bytesPerSecond: choose(random, [0, 2 ** 16, 2 ** 22, 2 ** 30]),
+    graceMs: choose(random, [0, 0, 10, 1000]),
+    markBytes: choose(random, [1, 1000, 2 ** 20]),
+    lookMs: choose(random, [3, 30, 300]),
+    pass: {
+      longestMs: choose(random, [100, 10_000, 10_000_000]),
+      fewestSegments: 1 + pick(random, 4),
+      mapShare: 1000,
+      writtenShare: 0,
+      manySegments: 1,
+    },
+    limits: {
+      startShare: choose(random, [0, 0.1, 0.4]),
+      stopShare: choose(random, [0, 0.1]),
+      mergeCount: choose(random, [2, 3, 1000]),
+    },
   };
 }

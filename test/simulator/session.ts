@@ -8,6 +8,7 @@ import type { Life } from './process.ts';
 import { chance, pick } from './random.ts';
 import type { Sizes } from './sizes.ts';
 import { SnapshotRequests } from './snapshot-requests.ts';
+import { requestSpace } from './space.ts';
 import type { Trace } from './trace.ts';
 import { blockBytes, type Contents, patched } from './contents.ts';
 import type { VersionSurroundings } from './version-requests.ts';
@@ -154,7 +155,7 @@ export class Session {
     if (kind < 0.64) return this.trim();
     if (kind < 0.8) return this.read();
     if (kind < 0.82) return this.status();
-    if (kind < 0.84) return this.prefetch();
+    if (kind < 0.84) return kind < 0.825 ? requestSpace(this) : this.prefetch();
     if (kind < 0.88) return this.snapshots.request();
     return this.flush().then(() => undefined);
   }
@@ -450,7 +451,7 @@ export class Session {
     await this.attempt('prefetch', first, fetch);
   }
 
-  /** Whether the flush was answered. */
+  /** Whether it was answered. */
   async flush(): Promise<boolean> {
     const asked = this.around.moments.next();
     if (!(await this.attempt('flush', 0, () => this.device.flush()))) return false;

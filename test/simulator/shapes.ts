@@ -27,6 +27,10 @@ function shrunk(sizes: {
       find: 'tablesReachBytes = 64 * 1024;',
       put: 'tablesReachBytes = 512;',
     },
+    // Several changes of the placement in one compaction, several proofs in one collection.
+    { file: 'volume/compactor.ts', find: 'objectsPerMove = 16;', put: 'objectsPerMove = 2;' },
+    { file: 'volume/collector.ts', find: 'deletedPerProof = 64;', put: 'deletedPerProof = 3;' },
+    { file: 'volume/moved-frames.ts', find: 'maximumObjects = 1024;', put: 'maximumObjects = 2;' },
     { file: 'volume/block-cache.ts', find: 'chunkSlots = 2048;', put: 'chunkSlots = 16;' },
   ];
 }

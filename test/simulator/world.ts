@@ -1,6 +1,7 @@
 import { StorageError, toStorageError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { type Random, seededRandom } from '../../src/base/random.ts';
+import type { CheckReport } from '../../src/volume/check-report.ts';
 import type { EngineWorkers } from '../../src/volume/engine-workers.ts';
 import type { TakeOver } from '../../src/volume/take-over.ts';
 import type { Volume } from '../../src/volume/volume.ts';
@@ -316,6 +317,14 @@ export class World {
   /** Goes back to moments of a volume that nobody has. */
   async travel(): Promise<void> {
     if (this.profile.retainMs > 0) await this.timeTravel.goAfterAll();
+  }
+
+  /** What the objects of the store are there for. */
+  async standings(): Promise<CheckReport['objects']> {
+    const report = await this.engine.checkVolume(this.store.truth, volumeName, {
+      clock: this.scheduler,
+    });
+    return report.objects;
   }
 
   /** What a check of the store says is wrong with the volume; empty when nothing is. */

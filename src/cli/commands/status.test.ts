@@ -50,9 +50,9 @@ elasticdrive 1.2.3, process 42, up 1.5m, stopping, 150MiB resident, loop late by
 state in /state
 listening on nbd://127.0.0.1:10809 nbd+unix:///s
 
-VOLUME  SIZE  CLIENTS  DIRTY   AGE  CACHE HITS  STATE  STORE
-v       1TiB        2   8KiB  1.5s       75.0%  ok     s3://a
-w       1TiB        2     0B     -        0.0%  taken  s3://a
+VOLUME  SIZE  CLIENTS  DIRTY   AGE  CACHE HITS  AMPLIFIED  STATE  STORE
+v       1TiB        2   8KiB  1.5s       75.0%          -  ok     s3://a
+w       1TiB        2     0B     -        0.0%          -  taken  s3://a
 
 SNAPSHOT  SIZE  CLIENTS  CACHE HITS  STORE
 v@monday  1TiB        1       50.0%  s3://a

@@ -1,3 +1,4 @@
+import { writeAmplification } from '../../volume/statistics.ts';
 import { formatSize, roundDuration, roundSize } from '../../base/quantity.ts';
 import type { DaemonStatus } from '../../host/status.ts';
 import { askDaemon, daemonKeys } from '../daemon.ts';
@@ -37,6 +38,7 @@ function volumes(status: DaemonStatus): string {
       { header: 'DIRTY', align: 'right' },
       { header: 'AGE', align: 'right' },
       { header: 'CACHE HITS', align: 'right' },
+      { header: 'AMPLIFIED', align: 'right' },
       { header: 'STATE' },
       { header: 'STORE' },
     ],
@@ -47,6 +49,7 @@ function volumes(status: DaemonStatus): string {
       roundSize(volume.dirtyBytes),
       volume.dirtyBytes === 0 ? '-' : roundDuration(volume.dirtyAgeMs),
       percentage(volume.cacheHits, volume.cacheMisses),
+      amplified(volume),
       stateOf(volume),
       volume.store,
     ]),
@@ -70,14 +73,20 @@ function snapshots(status: DaemonStatus): string[] {
   return [table(columns, rows)];
 }
 
-function stateOf({ failure, readOnly, scrub }: DaemonStatus['volumes'][number]): string {
+function stateOf({ failure, readOnly, scrub, space }: DaemonStatus['volumes'][number]): string {
   if (failure !== undefined) return failure;
   const state = readOnly ? 'read-only' : 'ok';
   const damage =
     scrub.damageCount === 0 ? '' : `, damaged: ${scrub.damageCount} found by the scrub`;
   const { running, segment, lastSegment } = scrub;
   const progress = running ? `, scrubbing: segment ${segment} of ${lastSegment}` : '';
-  return `${state}${damage}${progress}`;
+  const compacting = space.running ? ', giving back space' : '';
+  return `${state}${damage}${progress}${compacting}`;
+}
+
+/** Bytes put into the store for each byte written. */
+function amplified(volume: DaemonStatus['volumes'][number]): string {
+  return volume.writtenBytes === 0 ? '-' : `${writeAmplification(volume).toFixed(2)} x`;
 }
 
 function percentage(hits: number, misses: number): string {

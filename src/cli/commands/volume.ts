@@ -2,7 +2,7 @@ import { Option } from 'commander';
 import { StorageError } from '../../base/errors.ts';
 import { formatSize, parseSize, roundSize, sizeHint } from '../../base/quantity.ts';
 import type { Manifest } from '../../format/manifest.ts';
-import type { StoreUsage } from '../../volume/catalog.ts';
+import type { SpaceAccount } from '../../volume/space-accounting.ts';
 import type { Family } from '../../volume/family.ts';
 import {
   describeRetention,
@@ -23,6 +23,7 @@ import { checkVerb } from './volume-check.ts';
 import { cloneVerb } from './volume-clone.ts';
 import { repairVerb } from './volume-repair.ts';
 import { resizeVerb } from './volume-resize.ts';
+import { compactVerb } from './volume-compact.ts';
 import { scrubVerb } from './volume-scrub.ts';
 import { describeSetAside, discardVerb, findSetAside } from './volume-discard.ts';
 
@@ -98,6 +99,7 @@ export const volumeNoun: Noun = {
     setVerb,
     checkVerb,
     scrubVerb,
+    compactVerb,
     repairVerb,
     attachVerb,
     detachVerb,
@@ -188,9 +190,9 @@ async function show(invocation: Invocation): Promise<undefined> {
   await withStores(invocation, async (all) => {
     const found = await findOne(all, nameArgument(invocation));
     const { manifest, opened } = found;
-    const { measureVolume } = await import('../../volume/catalog.ts');
+    const { accountForSpace } = await import('../../volume/space-accounting.ts');
     invocation.output.progress(`measuring ${manifest.name} …`);
-    const usage = await measureVolume(opened.store, manifest.id);
+    const usage = await accountForSpace(opened.store, invocation.drivers.clock, manifest);
     const setAside = await findSetAside(invocation, manifest.id);
     const { familyOf } = await import('../../volume/family.ts');
     const { clock, random } = invocation.drivers;
@@ -213,14 +215,15 @@ async function show(invocation: Invocation): Promise<undefined> {
   return undefined;
 }
 
-function rowsOf({ manifest, opened }: StoredVolume, usage: StoreUsage): [string, string][] {
+function rowsOf({ manifest, opened }: StoredVolume, usage: SpaceAccount): [string, string][] {
   const { writer, head } = manifest;
   return [
     ['name', manifest.name],
     ['id', manifest.id],
     ['store', opened.store.url],
     ['size', `${formatSize(manifest.sizeBytes)} (${manifest.sizeBytes} bytes)`],
-    ['stored', `${roundSize(usage.bytes)} in ${usage.objects} objects`],
+    ['stored', `${roundSize(usage.storedBytes)} in ${usage.objects} objects`],
+    ...usageRows(usage),
     ['created', manifest.createdAt],
     ['codec', manifest.codec],
     ['durability', manifest.durability],
@@ -246,6 +249,26 @@ function familyRows({ ancestors, clones }: Family): [string, string][] {
     ...(line.length === 0 ? [] : [['clone of', line.join(', of ')] as [string, string]]),
     ...(clones.length === 0 ? [] : [['clones', clones.join(', ')] as [string, string]]),
   ];
+}
+
+/** What of the bytes in the store is there for what; they add up to what is stored. */
+function usageRows(usage: SpaceAccount): [string, string][] {
+  const kept = usage.snapshots.map(({ name, bytes }): [string, number] => [
+    `  only snapshot ${name}`,
+    bytes,
+  ]);
+  const rows: [string, number][] = [
+    ...kept,
+    ['  several snapshots', usage.sharedBytes],
+    ['  kept of the past', usage.retainedBytes],
+    ['  dead', usage.deadBytes],
+    ['  unknown', usage.unknownBytes],
+  ];
+  const shown = rows.filter(([, bytes]) => bytes > 0);
+  return [['  live', usage.liveBytes] as [string, number], ...shown].map(([what, bytes]) => [
+    what,
+    roundSize(bytes),
+  ]);
 }
 
 async function remove(invocation: Invocation): Promise<undefined> {

@@ -184,6 +184,18 @@ export const keys = {
     'none',
     'When the daemon makes snapshots of an attached volume by itself, and how many of them it keeps',
   ),
+  'compaction.rate': required<number>(
+    'volume',
+    size({ minimum: 0, maximum: tebibyte }),
+    defaultVolumeSettings.space.bytesPerSecond,
+    'How much compaction reads in a second; 0: no space is given back by itself',
+  ),
+  'compaction.grace': required<number>(
+    'volume',
+    duration({ minimum: 0, maximum: 30 * 86_400_000 }),
+    defaultVolumeSettings.space.graceMs,
+    'How long what nothing needs any more stays, for those that read by an older map',
+  ),
   'lease.time': required<number>(
     'volume',
     duration({ minimum: 1000, maximum: 86_400_000 }),

@@ -1,3 +1,4 @@
+import { nothingKept } from '../../volume/space-keeper.ts';
 import { DurationHistogram } from '../../base/histogram.ts';
 import { StorageError } from '../../base/errors.ts';
 import { neverScrubbed } from '../../volume/scrubber.ts';
@@ -77,7 +78,9 @@ export class MemoryVolume implements AttachedVolume {
       diskCacheHits: 0,
       diskCacheMisses: 0,
       journalFileBytes: 4096,
+      checkpointBytes: 0,
       uploadsWaiting: 0,
+      space: { ...nothingKept, storedBytes: 12_288, liveBytes: 8192, deadBytes: 4096 },
       uploadsUnderWay: 0,
       storeReads: 1,
       mapBytes: 0,

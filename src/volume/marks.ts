@@ -1,0 +1,87 @@
+import type { Clock } from '../base/clock.ts';
+import type { ObjectStore } from '../base/object-store.ts';
+import { segmentBlocks } from '../format/geometry.ts';
+import type { MapPage } from './map-page.ts';
+import { eachSharedRun, type MapUnion } from './map-union.ts';
+
+/** Words of a segment's bitmap. */
+const words = Math.ceil(segmentBlocks / 32);
+/** What a bitmap takes in RAM, with what the engine needs to find it. */
+const bitmapBytes = words * 4 + 160;
+
+/** Which blocks of segments are alive: some map holds them. */
+export class Marks {
+  /** Blocks alive of each segment of which any is. */
+  readonly liveBlocks = new Map<number, number>();
+  /** Which they are; not of all segments where memory is short. */
+  private bitmaps: Map<number, Uint32Array> | undefined = new Map();
+  private readonly maximumBitmaps: number;
+  private readonly only: ReadonlySet<number> | undefined;
+
+  /** `maximumBytes`: RAM for bitmaps. With `only`, no other segments are marked. */
+  constructor(maximumBytes: number, only?: ReadonlySet<number>) {
+    this.maximumBitmaps = Marks.capacity(maximumBytes);
+    this.only = only;
+  }
+
+  /** So many segments can be marked block by block at once. */
+  static capacity(maximumBytes: number): number {
+    return Math.max(1, Math.floor(maximumBytes / bitmapBytes));
+  }
+
+  /** Whether it is known of each block, not only how many there are. */
+  get hasBitmaps(): boolean {
+    return this.bitmaps !== undefined;
+  }
+
+  /** Blocks `index …` of a segment are alive. Each is marked once. */
+  mark(segment: number, index: number, count: number): void {
+    if (this.only?.has(segment) === false) return;
+    this.liveBlocks.set(segment, (this.liveBlocks.get(segment) ?? 0) + count);
+    const { bitmaps } = this;
+    if (bitmaps === undefined) return;
+    let bitmap = bitmaps.get(segment);
+    if (bitmap === undefined) {
+      if (bitmaps.size >= this.maximumBitmaps) {
+        this.bitmaps = undefined;
+        return;
+      }
+      bitmap = new Uint32Array(words);
+      bitmaps.set(segment, bitmap);
+    }
+    for (let at = index; at < index + count; at += 1) {
+      bitmap[at >>> 5] = (bitmap[at >>> 5] as number) | (1 << (at & 31));
+    }
+  }
+
+  /** The blocks of a segment that are alive, as bits. */
+  bitmapOf(segment: number): Uint32Array {
+    return this.bitmaps?.get(segment) ?? new Uint32Array(words);
+  }
+}
+
+export function isMarked(bitmap: Uint32Array, index: number): boolean {
+  return ((bitmap[index >>> 5] as number) & (1 << (index & 31))) !== 0;
+}
+
+/**
+ * Marks what any of the maps holds. Exact, and from the truth: every page is read. A page that
+ * cannot be read ends it, for what that page holds would be taken for dead.
+ */
+export async function markLive(
+  context: { readonly store: ObjectStore; readonly clock: Clock },
+  union: MapUnion,
+  marks: Marks,
+): Promise<Marks> {
+  const { store, clock } = context;
+  const reading = union.read(store, clock, (_page, error) => {
+    throw error;
+  });
+  for await (const { pages } of reading) {
+    const versions = pages.map(({ page }) => page as MapPage);
+    await eachSharedRun(versions, clock, ({ segment, index, count }) =>
+      marks.mark(segment, index, count),
+    );
+  }
+  return marks;
+}
