@@ -20,8 +20,10 @@ import { findManifest } from './ownership.ts';
 const pinGraceMs = 3_600_000;
 /** All pins of a volume are in its manifest, which is written anew at each checkpoint. */
 const maximumPins = 1000;
+/** Since when a pin is there that is about to be dropped. */
+const doubted = isoTime(0);
 /** Manifests looked at or changed at once. */
-const pinConcurrency = 16;
+const pinConcurrency = 32;
 /** On a snapshot that was made to be cloned; it goes with the last clone that needs it. */
 const madeForTag = 'elasticdrive.made-for';
 
@@ -54,7 +56,7 @@ export function snapshotForClone(
 }
 
 /** Notes the clone at the snapshot, anew if it is there already; returns the manifest with it. */
-export function pin(context: PinContext, tie: Tie, cloneId: string): Promise<Manifest> {
+function pin(context: PinContext, tie: Tie, cloneId: string): Promise<Manifest> {
   const since = isoTime(context.clock.wallMs());
   return changeManifest(context, tie.volumeId, (manifest) => {
     const pinned = withPin(manifest, tie.snapshotId, { volumeId: cloneId, since });
@@ -84,13 +86,32 @@ export async function dropUnneeded(
   });
 }
 
-/** As `pin`, at each of several snapshots. */
-export async function pinAll(
+/** As `pin`, at each of several snapshots; the manifests are in the order of these. */
+export function pinAll(
+  context: PinContext,
+  ties: readonly Tie[],
+  cloneId: string,
+): Promise<Manifest[]> {
+  return inParallel(ties, pinConcurrency, (tie) => pin(context, tie, cloneId));
+}
+
+/**
+ * Makes sure that the pins of a clone whose manifest is there by now are there and stay. Nobody drops one
+ * but after doubting it first and finding no manifest then: one that is not in doubt is for good.
+ */
+export async function confirmPins(
   context: PinContext,
   ties: readonly Tie[],
   cloneId: string,
 ): Promise<void> {
-  await inParallel(ties, pinConcurrency, (tie) => pin(context, tie, cloneId));
+  await inParallel(ties, pinConcurrency, async (tie) => {
+    const manifest = (await findManifest(context.store, tie.volumeId))?.manifest;
+    const snapshot = manifest?.snapshots.find(({ id }) => id === tie.snapshotId);
+    const known = snapshot?.clones.find(({ volumeId }) => volumeId === cloneId);
+    const isSure = known !== undefined && known.since !== doubted;
+    if (manifest !== undefined && isSure && !isBeingDeleted(manifest)) return;
+    await pin(context, tie, cloneId);
+  });
 }
 
 function withPin(
@@ -111,7 +132,7 @@ function withPin(
   if (others.length >= maximumPins) {
     throw new StorageError(
       'no-space',
-      `Snapshot ${manifest.name}@${snapshot.name} has ${maximumPins} clones, which is the most there can be; make another snapshot, or flatten some.`,
+      `Snapshot ${manifest.name}@${snapshot.name} has ${maximumPins} clones, which is the most there can be; make another snapshot.`,
     );
   }
   return withSnapshot(manifest, { ...snapshot, clones: [...others, clone] });
@@ -201,22 +222,36 @@ export async function isNamed(store: ObjectStore, { id, name }: Manifest): Promi
   }
 }
 
-/** Drops pins of clones that are not there, and were not begun a short time ago. */
+/**
+ * Drops pins of clones that are not there, and were not begun a short time ago. In two steps: a clone that
+ * was so slow has its manifest by the time of the second, or finds its pin in doubt and pins anew.
+ */
 export async function dropStalePins(
   context: PinContext,
   volumeId: string,
   snapshot: Snapshot,
 ): Promise<void> {
   const states = await pinStates(context, snapshot);
-  const stale = [...states].filter(([, { kind }]) => kind === 'stale').map(([id]) => id);
-  if (stale.length === 0) return;
-  // A clone that was so slow pins anew before it gets its name: then the change is made over that.
-  const seen = new Map(snapshot.clones.map(({ volumeId: id, since }) => [id, since]));
+  const stale = new Map(
+    snapshot.clones
+      .filter((each) => states.get(each.volumeId)?.kind === 'stale')
+      .map(({ volumeId: id, since }) => [id, since]),
+  );
+  if (stale.size === 0) return;
+  await changeManifest(context, volumeId, (manifest) => {
+    const present = manifest.snapshots.find(({ id }) => id === snapshot.id);
+    if (present === undefined) return manifest;
+    const clones = present.clones.map((each) =>
+      stale.get(each.volumeId) === each.since ? { ...each, since: doubted } : each,
+    );
+    return withSnapshot(manifest, { ...present, clones });
+  });
+  for (const id of stale.keys()) {
+    if ((await findManifest(context.store, id)) !== undefined) stale.delete(id);
+  }
   await changeManifest(context, volumeId, (manifest) => {
     const present = manifest.snapshots.find(({ id }) => id === snapshot.id)?.clones ?? [];
-    const dropped = present.filter(
-      ({ volumeId: id, since }) => stale.includes(id) && seen.get(id) === since,
-    );
+    const dropped = present.filter((each) => stale.has(each.volumeId) && each.since === doubted);
     return withoutPins(manifest, snapshot.id, new Set(dropped.map(({ volumeId: id }) => id)));
   });
 }

@@ -13,7 +13,7 @@ import {
 import { manifestKey, nameKey, requireVolumeName } from '../format/names.ts';
 import type { Snapshot } from '../format/snapshot.ts';
 import { findVolumeId, nameTaken, requireVolumeSize } from './catalog.ts';
-import { pin, pinAll, type PinContext, type Tie, unpinAll } from './clone-pins.ts';
+import { confirmPins, pinAll, type PinContext, type Tie, unpinAll } from './clone-pins.ts';
 import { findManifest, loadManifest } from './ownership.ts';
 
 /** A clone names all its ancestors, and is noted at a snapshot of each. */
@@ -31,8 +31,8 @@ export interface CloneWish {
 /**
  * Makes a volume that begins as a snapshot of another and is independent from then on. Nothing is
  * copied: its log goes on after the snapshot's last segment, and what is before that is read from the
- * ancestors. First the snapshots are pinned, so that they stay; then comes the manifest; then the pins
- * again, which says that they held all the time; the name last. Whoever finds what a crash has left in
+ * ancestors. First the snapshots are pinned, so that they stay; then comes the manifest; then the pins are
+ * looked at again, which says that they held all the time; the name last. Whoever finds what a crash has left in
  * between can tell, for nothing leads to it. `already-exists` when the name is taken.
  */
 export async function cloneVolume(context: PinContext, wish: CloneWish): Promise<Manifest> {
@@ -42,18 +42,20 @@ export async function cloneVolume(context: PinContext, wish: CloneWish): Promise
   const sizeBytes = sizeOfClone(before, snapshotOf(before, wish.snapshotId), wish.sizeBytes);
   requireFewGenerations(before);
   const id = bytesToHex(random.bytes(16));
-  const source = await pin(context, { volumeId: before.id, snapshotId: wish.snapshotId }, id);
-  const manifest = manifestOfClone(source, snapshotOf(source, wish.snapshotId), {
-    ...{ id, name, sizeBytes },
-    createdAt: isoTime(clock.wallMs()),
-    nonce: bytesToHex(random.bytes(16)),
-  });
-  const ties: readonly Tie[] = manifest.ancestors;
+  const ties: readonly Tie[] = [
+    { volumeId: before.id, snapshotId: wish.snapshotId },
+    ...before.ancestors,
+  ];
+  let manifest: Manifest;
   try {
-    // Those of its ancestors that the source itself has pinned, until it is flattened.
-    await pinAll(context, source.ancestors, id);
+    const [source = before] = await pinAll(context, ties, id);
+    manifest = manifestOfClone(source, snapshotOf(source, wish.snapshotId), {
+      ...{ id, name, sizeBytes },
+      createdAt: isoTime(clock.wallMs()),
+      nonce: bytesToHex(random.bytes(16)),
+    });
     await store.swap(manifestKey(id), undefined, encodeManifest(manifest));
-    await pinAll(context, ties, id);
+    await confirmPins(context, ties, id);
     const version = await store.swap(nameKey(name), undefined, encodeNameRecord(id));
     if (version === undefined && (await findVolumeId(store, name)) !== id)
       throw nameTaken(store, name);
@@ -109,7 +111,7 @@ function requireFewGenerations({ name, ancestors }: Manifest): void {
   if (ancestors.length < maximumGenerations) return;
   throw new StorageError(
     'unsupported',
-    `Volume ${name} is a clone in the ${maximumGenerations}th generation, which is the last; "elasticdrive volume flatten ${name}" makes it the first.`,
+    `Volume ${name} is a clone in the ${maximumGenerations}th generation, which is the last: it cannot be cloned.`,
   );
 }
 

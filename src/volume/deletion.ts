@@ -15,6 +15,9 @@ import { changeManifest } from './manifest-change.ts';
 import { findManifest, type LoadedManifest, loadManifest } from './ownership.ts';
 import { type LeaseWatch, type TakeOver, whenFree } from './take-over.ts';
 
+/** So often it is looked whether a volume has clones. */
+const attempts = 3;
+
 export interface DeleteOptions extends CatalogContext {
   /** What to do when a writer has the volume; `never`: nothing is deleted. */
   readonly takeOver?: TakeOver;
@@ -34,16 +37,27 @@ export async function deleteVolume(
 ): Promise<void> {
   const id = await findVolumeId(store, name);
   const context = { ...options, store };
-  // Before a lease is watched for long; and again of what is then to be deleted.
-  await requireNoClones(context, (await loadManifest(store, id)).manifest);
-  const loaded = await whenFree(await loadManifest(store, id), {
-    ...context,
-    writerId: deletionWriter.id,
-  });
-  await requireNoClones(context, loaded.manifest);
-  const doomed = await doom(context, loaded);
+  const doomed = await doom(context, await whenUncloned(context, id));
   await store.remove(nameKey(name));
   await removeAll(context, doomed);
+}
+
+/** The manifest of a volume that nobody has, or may have, and that no clone has pinned. */
+async function whenUncloned(
+  context: DeleteOptions & PinContext,
+  id: string,
+): Promise<LoadedManifest> {
+  const { store } = context;
+  for (let attempt = 1; ; attempt += 1) {
+    // Before a lease is watched for long; and again of what is then to be deleted.
+    await requireNoClones(context, (await loadManifest(store, id)).manifest);
+    const options = { ...context, writerId: deletionWriter.id };
+    const loaded = await whenFree(await loadManifest(store, id), options);
+    const { name, snapshots } = loaded.manifest;
+    if (snapshots.every(({ clones }) => clones.length === 0)) return loaded;
+    if (attempt < attempts) continue;
+    throw new StorageError('conflict', `Volume ${name} is being cloned all the time; try again.`);
+  }
 }
 
 /** From now on nobody can attach the volume, and no clone can be made of it. */
@@ -73,10 +87,11 @@ async function removeAll(context: PinContext, { id, ancestors }: Manifest): Prom
 }
 
 /** That no clone, of whatever generation, reads what the volume has; `in-use` names them. */
-export async function requireNoClones(context: PinContext, manifest: Manifest): Promise<void> {
+async function requireNoClones(context: PinContext, manifest: Manifest): Promise<void> {
   const lists = [];
   for (const snapshot of manifest.snapshots) lists.push(await clonesAt(context, snapshot));
   refuse(`Volume ${manifest.name}`, lists.flat());
+  for (const snapshot of manifest.snapshots) await dropStalePins(context, manifest.id, snapshot);
 }
 
 /** Likewise of one snapshot, whose pins that stand for nothing are dropped. */
@@ -96,7 +111,7 @@ function refuse(what: string, clones: readonly string[]): void {
   const list = names.length === 1 ? `${names[0]} is a clone` : `${names.join(', ')} are clones`;
   throw new StorageError(
     'in-use',
-    `${what} cannot be deleted: ${list} of it. Delete or flatten ${names.length === 1 ? 'that' : 'them'} first.`,
+    `${what} cannot be deleted: ${list} of it. Delete ${names.length === 1 ? 'that' : 'them'} first.`,
   );
 }
 
@@ -113,7 +128,7 @@ async function clonesAt(context: PinContext, snapshot: Snapshot): Promise<string
 }
 
 /** Removes a volume that has no name: a clone that was never finished, or what a deletion has left. */
-export async function sweepForsaken(context: PinContext, volumeId: string): Promise<void> {
+async function sweepForsaken(context: PinContext, volumeId: string): Promise<void> {
   const loaded = await findManifest(context.store, volumeId);
   if (loaded === undefined) return;
   const doomed = isBeingDeleted(loaded.manifest) ? loaded.manifest : await doom(context, loaded);

@@ -175,7 +175,7 @@ export function removeSnapshot(manifest: Manifest, id: string): Manifest {
   if (snapshot.clones.length > 0) {
     throw new StorageError(
       'in-use',
-      `Snapshot ${manifest.name}@${snapshot.name} is what ${clonesOf(snapshot)} of; delete or flatten that first.`,
+      `Snapshot ${manifest.name}@${snapshot.name} is what ${clonesOf(snapshot)} of; delete that first.`,
     );
   }
   const { holds = [] } = snapshot;

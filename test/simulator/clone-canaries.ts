@@ -6,8 +6,8 @@ export const cloneBugs: readonly PlantedBug[] = [
     'a clone sees what its source wrote after the snapshot',
     500,
     'volume/cloning.ts',
-    'const manifest = manifestOfClone(source, snapshotOf(source, wish.snapshotId), {',
-    'const late = { segment: source.head?.segment ?? 0, checkpoint: source.head };\n  const manifest = manifestOfClone(source, { ...snapshotOf(source, wish.snapshotId), ...late }, {',
+    'manifest = manifestOfClone(source, snapshotOf(source, wish.snapshotId), {',
+    'const late = { segment: source.head?.segment ?? 0, checkpoint: source.head };\n    manifest = manifestOfClone(source, { ...snapshotOf(source, wish.snapshotId), ...late }, {',
   ),
   planted(
     'a clone finds its ancestor’s last segment under its own prefix',
@@ -22,13 +22,13 @@ export const cloneBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: 'volume/cloning.ts',
-        find: 'await pinAll(context, source.ancestors, id);',
-        put: '',
+        find: 'await pinAll(context, ties, id);',
+        put: 'await pinAll(context, ties.slice(0, 1), id);',
       },
       {
         file: 'volume/cloning.ts',
-        find: 'await pinAll(context, ties, id);',
-        put: 'await pinAll(context, ties.slice(-1), id);',
+        find: 'await confirmPins(context, ties, id);',
+        put: 'await confirmPins(context, ties.slice(0, 1), id);',
       },
     ],
   },

@@ -80,7 +80,7 @@ export class SnapshotRequests {
         isDone ||= isOwn;
       } catch (error) {
         // Clones read it: nothing was done, and it stays.
-        if (!isStorageError(error, 'held') || !judge.everCloned.has(id)) throw error;
+        if (!isStorageError(error, 'in-use') || !judge.everCloned.has(id)) throw error;
         record.deletion = before;
       }
     });

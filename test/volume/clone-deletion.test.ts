@@ -65,8 +65,7 @@ describe('a volume that has clones', () => {
     expect(await pinsOf(store, 'base')).toEqual([second.id, third.id]);
     await expect(remove(store, 'base')).rejects.toMatchObject({
       code: 'in-use',
-      message:
-        'Volume base cannot be deleted: dev, test are clones of it. Delete or flatten them first.',
+      message: 'Volume base cannot be deleted: dev, test are clones of it. Delete them first.',
     });
     await expect(remove(store, 'dev')).rejects.toThrow('test is a clone of it');
     expect(await contentOf(store, 'test')).toEqual(content);
@@ -242,6 +241,43 @@ describe('who is so slow at cloning that others call it stale', () => {
       },
     );
     const clone = await cloneOf(slow, 'base', 'cut', 'dev');
+    expect(await pinsOf(store, 'base')).toEqual([clone.id]);
+    expect(await contentOf(store, 'dev')).toEqual(content);
+  });
+
+  test('keeps its pin when that was in doubt and not yet dropped', async () => {
+    const { store, content } = await baseStore();
+    const manifest = await findVolume(store, 'base');
+    const [snapshot] = manifest.snapshots;
+    if (snapshot === undefined) throw new Error('the snapshot is gone');
+    const goesOn = Promise.withResolvers<void>();
+    const isOfBase = (operation: string, key: string): boolean =>
+      operation === 'swap' && key === manifestKey(manifest.id);
+    const slow = interrupted(
+      store,
+      (operation, key) => operation === 'swap' && key.endsWith('json') && !isOfBase(operation, key),
+      () => {
+        // Puts the pin in doubt, sees no clone, and is to drop it when the clone is made.
+        let swaps = 0;
+        const dropping = interrupted(
+          store,
+          (operation, key) => isOfBase(operation, key) && (swaps += 1) === 2,
+          async () => {
+            goesOn.resolve();
+            await cloning;
+          },
+        );
+        const context = { store: dropping, clock: ahead(2 * hourMs), random };
+        dropped = findVolume(store, 'base').then((present) =>
+          requireUncloned(context, present, present.snapshots[0] ?? snapshot),
+        );
+        return goesOn.promise;
+      },
+    );
+    let dropped: Promise<void> | undefined;
+    const cloning = cloneOf(slow, 'base', 'cut', 'dev');
+    const clone = await cloning;
+    await dropped;
     expect(await pinsOf(store, 'base')).toEqual([clone.id]);
     expect(await contentOf(store, 'dev')).toEqual(content);
   });
