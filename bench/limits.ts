@@ -7,6 +7,7 @@ import { putMappedVolume } from '../test/support/synthetic-volume.ts';
 import { measure } from './measure.ts';
 import { measureRecovery } from './recovery.ts';
 import type { Limit } from './report.ts';
+import { measureSnapshots } from './snapshots.ts';
 
 const mebibyte = 2 ** 20;
 
@@ -23,9 +24,11 @@ export async function measureLimits(
   seconds: number,
   say: (line: string) => void,
 ): Promise<Limit[]> {
-  say('limits: opening 1 TiB, recovery, memory, event loop');
+  say('limits: opening 1 TiB, recovery, snapshots, memory, event loop');
   const recovery = await measureRecovery(root, 3);
-  return [...(await opening(root)), ...recovery, ...(await underLoad(root, seconds))];
+  const snapshots = await measureSnapshots(root, 15);
+  const opened = await opening(root);
+  return [...opened, ...recovery, ...snapshots, ...(await underLoad(root, seconds))];
 }
 
 /** A daemon that has just started, and what it takes to open a volume of 1 TiB of mapped data. */

@@ -57,8 +57,11 @@ export async function storeFold(
     for (const page of folded) await writer.add(page);
   }
   await writer.finish();
+  await breathe(context.clock);
   const changes: ReadonlyMap<number, PageReference | undefined> = writer.changes;
+  // The table of a large volume takes milliseconds to copy, and to encode: others come in between.
   const folded = table.with(at.segment, changes, timeMs);
+  await breathe(context.clock);
   const object = encodeCheckpoint(volumeId, at, folded.references(), timeMs);
   await put(checkpointKey(volumeId, at), [object]);
   return folded;
