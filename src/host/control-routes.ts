@@ -8,7 +8,7 @@ import type { DaemonStatus } from './status.ts';
 import { readOnlyError } from './resizing.ts';
 import type { VolumeCatalog } from './volume-catalog.ts';
 
-/** What `status`, `volume attach`, `detach`, `scrub`, `resize`, `clone` and `snapshot` ask of a daemon. */
+/** What `status`, `volume attach`, `detach`, `scrub`, `resize`, `clone`, `rollback` and `snapshot` ask of a daemon. */
 export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog): ControlRoutes {
   return {
     'GET /status': status,
@@ -44,6 +44,12 @@ export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog
     'POST /snapshot': async (request) => {
       const waits = request.query.get('wait') !== 'false';
       return encodableSnapshot(await catalog.snapshot(nameIn(request), wishIn(request), waits));
+    },
+    'POST /rollback': async (request) => {
+      const snapshot = request.query.get('snapshot');
+      if (snapshot === null) throw new StorageError('usage', 'name it: ?snapshot=NAME');
+      const { to, before } = await catalog.rollBack(nameIn(request), snapshot);
+      return { to: encodableSnapshot(to), before: encodableSnapshot(before) };
     },
     'POST /detach': async (request) => {
       const volume = nameIn(request);

@@ -47,8 +47,11 @@ export function readOnlyError(name: string): StorageError {
   return new StorageError('read-only', `volume "${name}" is attached for reading only`);
 }
 
-export function shrinkingError(name: string): StorageError {
-  return new StorageError('held', `volume "${name}" is being made smaller: ask again in a moment`);
+export function changingError(name: string): StorageError {
+  return new StorageError(
+    'held',
+    `volume "${name}" is being made smaller or rolled back: ask again in a moment`,
+  );
 }
 
 export function attachedError(name: string, clients: number): StorageError {

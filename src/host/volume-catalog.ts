@@ -11,11 +11,13 @@ import {
   readOnlyError,
   resizeDetached,
   type Resizing,
-  shrinkingError,
+  changingError,
 } from './resizing.ts';
+import { busyError, rollBackDetached } from './rolling-back.ts';
 import { makeSnapshot } from './snapshotting.ts';
 import type { Snapshot } from '../format/snapshot.ts';
 import type { Resized } from '../volume/resize.ts';
+import type { RolledBack } from '../volume/rollback.ts';
 import type { SnapshotWish } from '../volume/snapshot-changes.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
 import { describeUnlisted, listedSnapshots, VersionExports } from './version-exports.ts';
@@ -73,8 +75,8 @@ export class VolumeCatalog {
   readonly #attached = new Map<string, Attachment>();
   /** What an operator took from the clients; it stays so until it is attached by an operator. */
   readonly #detached = new Map<string, Promise<boolean>>();
-  /** Volumes that are being made smaller: nobody gets them meanwhile. */
-  readonly #shrinking = new Map<string, Promise<Resized>>();
+  /** Volumes that are being made smaller, or rolled back: nobody gets them meanwhile. */
+  readonly #changing = new Map<string, Promise<unknown>>();
   readonly #versions: VersionExports;
   #closing = false;
 
@@ -188,11 +190,7 @@ export class VolumeCatalog {
    * in its store. `held` when another host has it.
    */
   async resize(name: string, resizing: Resizing): Promise<Resized> {
-    for (;;) {
-      const underWay = this.#underWay(name);
-      if (underWay === undefined) break;
-      await underWay.catch(() => undefined);
-    }
+    if (this.#underWay(name) !== undefined) await this.#decided(name);
     const resized = await this.#resizeNow(name, resizing);
     const sizes = { from: formatSize(resized.beforeBytes), to: formatSize(resized.sizeBytes) };
     this.#options.log.info('volume resized', { volume: name, ...sizes });
@@ -208,12 +206,39 @@ export class VolumeCatalog {
     return makeSnapshot(volume, wish, waits);
   }
 
+  /** Makes a volume what it was at a snapshot; no client may have it. `held` when another host has. */
+  async rollBack(name: string, snapshot: string): Promise<RolledBack> {
+    // In the same step where it is known: from then on nobody gets the volume.
+    if (this.#underWay(name) !== undefined) await this.#decided(name);
+    if (this.#closing) throw new StorageError('shutting-down', 'the daemon is shutting down');
+    const present = this.#attached.get(name);
+    if (present !== undefined && present.clients > 0) throw busyError(name, present.clients);
+    const rolledBack = await this.#change(name, async () => {
+      if (present !== undefined) await this.#giveUp(name, present.volume);
+      return rollBackDetached(await this.#sourceOf(name), name, snapshot);
+    });
+    const { to, before } = rolledBack;
+    this.#options.log.info('volume rolled back', {
+      ...{ volume: name, to: to.name, before: before.name },
+    });
+    return rolledBack;
+  }
+
+  /** Resolves when it is known whether the volume is attached. */
+  async #decided(name: string): Promise<void> {
+    for (;;) {
+      const underWay = this.#underWay(name);
+      if (underWay === undefined) return;
+      await underWay.catch(() => undefined);
+    }
+  }
+
   /** What decides whether the volume is attached; nothing, when it is known. */
   #underWay(name: string): Promise<unknown> | undefined {
     const attaching = this.#attached.has(name) ? undefined : this.#attachments.get(name);
     const watch = attaching?.watch();
     if (watch !== undefined) throw waitingError(watch);
-    return this.#shrinking.get(name) ?? attaching?.done;
+    return this.#changing.get(name) ?? attaching?.done;
   }
 
   #resizeNow(name: string, resizing: Resizing): Promise<Resized> {
@@ -221,15 +246,18 @@ export class VolumeCatalog {
     if (resizing.shrinks) {
       if (this.#closing) throw new StorageError('shutting-down', 'the daemon is shutting down');
       if (present !== undefined) throw attachedError(name, present.clients);
-      const shrinking = this.#resizeDetached(name, resizing).finally(() =>
-        this.#shrinking.delete(name),
-      );
-      this.#shrinking.set(name, shrinking);
-      return shrinking;
+      return this.#change(name, () => this.#resizeDetached(name, resizing));
     }
     if (present === undefined || present.volume.ended) return this.#resizeDetached(name, resizing);
     if (present.volume.grow === undefined) throw readOnlyError(name);
     return present.volume.grow(resizing.sizeBytes);
+  }
+
+  /** Nobody gets the volume until `act` is done. */
+  #change<T>(name: string, act: () => Promise<T>): Promise<T> {
+    const changing = act().finally(() => this.#changing.delete(name));
+    this.#changing.set(name, changing);
+    return changing;
   }
 
   async #resizeDetached(name: string, resizing: Resizing): Promise<Resized> {
@@ -297,7 +325,7 @@ export class VolumeCatalog {
     await Promise.allSettled([
       ...attaching.map(({ done }) => done),
       ...this.#detached.values(),
-      ...this.#shrinking.values(),
+      ...this.#changing.values(),
     ]);
     const closed = await Promise.allSettled(
       this.attached().map(({ name, volume }) => this.#giveUp(name, volume)),
@@ -313,7 +341,7 @@ export class VolumeCatalog {
 
   #attach(name: string, takeOver: TakeOver, onWatch?: (watch: LeaseWatch) => void): Attaching {
     if (this.#closing) throw new StorageError('shutting-down', 'the daemon is shutting down');
-    if (this.#shrinking.has(name)) throw shrinkingError(name);
+    if (this.#changing.has(name)) throw changingError(name);
     const present = this.#attached.get(name);
     // Another host took it: the next client, when there is no other, gets a fresh attempt at it.
     const stale = present?.volume.ended === true && present.clients === 0 ? present : undefined;

@@ -5,6 +5,7 @@ import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
 import type { CheckReport } from '../volume/check-report.ts';
 import type { Resized } from '../volume/resize.ts';
 import type { PassOptions, SpaceStatus } from '../volume/space-keeper.ts';
+import type { RolledBack } from '../volume/rollback.ts';
 import type { SnapshotWish } from '../volume/snapshot-changes.ts';
 import type { OperationMetrics } from '../store/with-metrics.ts';
 import type { VolumeStatistics } from '../volume/statistics.ts';
@@ -83,6 +84,8 @@ export interface AttachedVolume extends BlockDevice {
   whenSnapshotCompleted?(id: string): Promise<Snapshot>;
   /** Has the store all that was answered before a time, for those who read it as it was then. */
   storeThrough?(timeMs: number): Promise<void>;
+  /** Makes it what it was at a snapshot, and gives it up; no client may have it. */
+  rollback?(snapshot: string): Promise<RolledBack>;
   /** Uploads everything, makes a checkpoint and gives the volume up. */
   close(): Promise<void>;
   /** Leaves at once; what was flushed is in the journal. */

@@ -350,6 +350,11 @@ export class Ownership {
     this.cancelRenewal = undefined;
   }
 
+  /** Why nothing more is asked of the store, once that is so. */
+  get ending(): StorageError | undefined {
+    return this.ended;
+  }
+
   /** Asks the store nothing more, and tells those who wait for its answer why. */
   end(reason: StorageError): void {
     this.stopRenewing();

@@ -138,8 +138,8 @@ function isTaken({ snapshots }: Manifest, name: string): boolean {
 }
 
 /** The time in UTC, to the second, and a number where one was made in that second already. */
-function freeName(manifest: Manifest, wallMs: number): string {
-  const time = `${isoTime(wallMs).slice(0, 19).replaceAll(':', '')}Z`;
+export function freeName(manifest: Manifest, wallMs: number, prefix = ''): string {
+  const time = `${prefix}${isoTime(wallMs).slice(0, 19).replaceAll(':', '')}Z`;
   let name = time;
   for (let count = 2; isTaken(manifest, name); count += 1) name = `${time}-${count}`;
   return name;

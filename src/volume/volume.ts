@@ -16,7 +16,8 @@ import { grow, requireShrinkable, type Resized, shrink } from './resize.ts';
 import { findMoment, type Moment, windowOf } from './moments.ts';
 import type { WantedMoment } from './wanted-moment.ts';
 import { snapshotAsOf } from './snapshot-as-of.ts';
-import type { SnapshotWish } from './snapshot-changes.ts';
+import { type RolledBack, rollBack } from './rollback.ts';
+import { findSnapshot, type SnapshotWish } from './snapshot-changes.ts';
 import type { SnapshotStatus } from './snapshots.ts';
 import type { PassOptions, SpaceStatus } from './space-keeper.ts';
 import { statisticsOf, type VolumeStatistics } from './statistics.ts';
@@ -359,7 +360,23 @@ export class Volume implements BlockDevice {
   }
 
   /** Uploads everything, makes a checkpoint and gives the volume up. Requests must have ended. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    return this.giveUp(() => Promise.resolve());
+  }
+
+  /**
+   * Makes the volume what it was at a snapshot, and gives it up: nothing that is in RAM of it holds any
+   * more. No client may have it. What it was until then becomes a snapshot, called `name` if that is
+   * given. Rejects with the volume given up, and as it was unless the store has done it all the same.
+   */
+  async rollback(nameOrId: string, name?: string): Promise<RolledBack> {
+    this.requireWritable();
+    findSnapshot(this.parts.ownership.manifest, nameOrId);
+    return this.giveUp((last) => rollBack(this.parts, last, nameOrId, name));
+  }
+
+  /** Does `act` when all is in the checkpoint, up to segment `last`, and nobody writes any more. */
+  private async giveUp<T>(act: (last: number) => Promise<T>): Promise<T> {
     const { segments, uploader, checkpointer, retention, snapshots, ownership } = this.parts;
     const { disk, statePath } = this.parts;
     this.requireHere();
@@ -373,9 +390,12 @@ export class Volume implements BlockDevice {
       checkpointer.stop();
       await checkpointer.checkpoint();
       await retention.end();
+      const [acted] = await Promise.allSettled([act(last)]);
       // Before the release: whoever finds the volume given up finds this journal done with.
       await writeLocalState(disk, statePath, { epoch: ownership.epoch, clean: true });
       await ownership.release(last);
+      if (acted.status === 'rejected') throw acted.reason;
+      return acted.value;
     } finally {
       await this.abandon();
     }

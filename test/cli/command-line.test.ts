@@ -49,6 +49,7 @@ describe('elasticdrive', () => {
     'volume check',
     'volume scrub',
     'volume repair',
+    'volume rollback',
     'volume delete',
     'snapshot',
     'snapshot create',

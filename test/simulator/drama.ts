@@ -4,6 +4,7 @@ import type { Life } from './process.ts';
 import type { Misfortune } from './profile.ts';
 import { chance, choose, pick } from './random.ts';
 import { soundDisk } from './disk.ts';
+import { rollBack } from './rollback.ts';
 import { Session } from './session.ts';
 import { requireNoGarbage } from './space.ts';
 import type { Host, World } from './world.ts';
@@ -117,6 +118,11 @@ export class Drama {
       // An operator cuts it off: nobody uses it, and after it it is given up.
       await session.shrink();
       if (this.isHealed || !life.isAlive) return;
+    }
+    if (chance(random, 0.4)) {
+      await rollBack(world, session);
+      if (this.isHealed || !life.isAlive) return;
+      if (session.isOver) return this.leave(host, session);
     }
     if (chance(random, 0.8)) await session.close();
     else await session.volume.abandon();

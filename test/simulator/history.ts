@@ -103,6 +103,13 @@ export class History {
     return version;
   }
 
+  /** What was asked for has not happened, and never will. */
+  withdraw(versions: ReadonlySet<Version>): void {
+    this.blocks.forEach((all, block) => {
+      this.blocks[block] = all.filter((version) => !versions.has(version));
+    });
+  }
+
   /** A flush that was asked for at `moment` was answered: `disk` has it all. */
   promiseOnDisk(moment: number, disk: number): void {
     this.localFloor = { moment: Math.max(moment, this.localFloor?.moment ?? 0), disk };

@@ -62,6 +62,27 @@ export const snapshotBugs: readonly PlantedBug[] = [
     'lastSegment + 0 * replayedCount,',
   ),
   planted(
+    'a volume is rolled back to a table that is not stored yet',
+    1000,
+    'volume/rollback.ts',
+    '() => store.put(key, [object]),',
+    'async () => void store.put(key, [object]).catch(() => undefined),',
+  ),
+  planted(
+    'a volume that is rolled back keeps its size',
+    2000,
+    'volume/rollback.ts',
+    'return turned({ ...sized, head }, head, before.segment, timeMs);',
+    'return turned({ ...named, head }, head, before.segment, timeMs);',
+  ),
+  planted(
+    'a volume is rolled back, and what it was until then is lost',
+    500,
+    'volume/rollback.ts',
+    'const named = addSnapshot(manifest, before);',
+    'const named = manifest;',
+  ),
+  planted(
     'a writer puts back the snapshots that it remembers',
     500,
     'volume/ownership.ts',

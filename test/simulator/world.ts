@@ -14,6 +14,7 @@ import { History, Moments } from './history.ts';
 import { Life } from './process.ts';
 import type { Profile } from './profile.ts';
 import { chance, pick } from './random.ts';
+import type { Rollback } from './rollback.ts';
 import { Scheduler } from './scheduler.ts';
 import { Session } from './session.ts';
 import { Sizes } from './sizes.ts';
@@ -71,6 +72,8 @@ export class World {
   readonly counters: Counters;
   /** What the volume is: as the last host that attached it found it, and went on with it. */
   history: History;
+  /** One of which nobody knows whether it was done. */
+  rollback: Rollback | undefined;
   /** How large that may be. */
   readonly sizes: Sizes;
   private historyEpoch = 0;
@@ -274,6 +277,8 @@ export class World {
       return true;
     }
     this.historyEpoch = session.epoch;
+    this.rollback?.settle(found);
+    this.rollback = undefined;
     this.sizes.found(session.volume.sizeBytes / blockBytes);
     const nowMs = session.volume.logTimeMs;
     this.history = this.history.resume(found, this.moments.next(), nowMs);

@@ -24,6 +24,7 @@ import { cloneVerb } from './volume-clone.ts';
 import { repairVerb } from './volume-repair.ts';
 import { resizeVerb } from './volume-resize.ts';
 import { compactVerb } from './volume-compact.ts';
+import { rollbackVerb } from './volume-rollback.ts';
 import { scrubVerb } from './volume-scrub.ts';
 import { describeSetAside, discardVerb, findSetAside } from './volume-discard.ts';
 
@@ -31,7 +32,7 @@ const shownSnapshots = 8;
 
 export const volumeNoun: Noun = {
   name: 'volume',
-  summary: 'Make, clone, list, show, resize, check, mend, move and delete volumes',
+  summary: 'Make, clone, list, show, resize, roll back, check, mend, move and delete volumes',
   verbs: [
     {
       name: 'create',
@@ -95,6 +96,7 @@ export const volumeNoun: Noun = {
       run: remove,
     },
     resizeVerb,
+    rollbackVerb,
     cloneVerb,
     setVerb,
     checkVerb,
