@@ -16,7 +16,6 @@ import type { VolumeSettings } from '../../src/volume/settings.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 import { readSnapshot } from '../support/snapshot-reader.ts';
-import { forgetStore } from '../support/sound-stores.ts';
 import { readAll, smallSettings, VolumeHost } from '../support/volume-host.ts';
 
 const plain = { fua: false };
@@ -260,8 +259,6 @@ test('a snapshot of a moment inside a segment outlives what is kept, and is clon
   expect(isSame(await readSnapshot(past.store, 'drive', again.id), past.before(timeMs - 1))).toBe(
     true,
   );
-  // A check folds a log from its beginning, which is not what this clone began with.
-  forgetStore(past.store);
   const wish = { name: 'copy', sourceId: volume.id, snapshotId: snapshot.id };
   const { random } = past.host;
   await cloneVolume({ store: past.store, clock: past.clock, random }, wish);
@@ -306,8 +303,6 @@ async function turnTo(past: Past, snapshotName: string, timeMs: number): Promise
 
 test('moments before and after a rollback are those of before and after it', async () => {
   const past = new Past({ checkpointSegments: 2 });
-  // A check folds a log from its beginning, which is not what this one goes on from.
-  forgetStore(past.store);
   await create(past);
   const volume = await past.host.open('drive');
   for (let at = 0; at < 10; at += 1) await past.change(volume);
