@@ -65,4 +65,11 @@ export const timeBugs: readonly PlantedBug[] = [
     'if (timeMs > segments.storedThroughMs) {',
     'if (timeMs < 0) {',
   ),
+  planted(
+    'what can be gone back to is collected',
+    1000,
+    'volume/roots.ts',
+    'const keptSegment = keptFrom === undefined ? headSegment : (keptFrom.checkpoint?.segment ?? 0);',
+    'const keptSegment = headSegment;',
+  ),
 ];

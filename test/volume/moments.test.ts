@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { seededRandom } from '../../src/base/random.ts';
-import type { ObjectStore } from '../../src/base/object-store.ts';
+import { listAll, type ObjectStore } from '../../src/base/object-store.ts';
 import { encodeCheckpoint } from '../../src/format/checkpoint-object.ts';
 import { lastClosedSegment } from '../../src/format/manifest.ts';
 import { checkpointKey } from '../../src/format/names.ts';
@@ -324,3 +324,35 @@ test('moments before and after a rollback are those of before and after it', asy
   const { retention } = await findVolume(past.store, 'drive');
   expect(retention?.turns).toHaveLength(1);
 });
+
+test('giving space back takes nothing from a moment that is kept, and all once it is not', async () => {
+  const past = new Past({ checkpointSegments: 1, uploadIntervalMs: 2000 });
+  await create(past);
+  const volume = await past.host.open('drive');
+  for (let round = 0; round < 3; round += 1) {
+    for (let at = 0; at < 30; at += 1) await past.change(volume);
+    await inTime(past, volume.compact({ graceMs: 0, isThorough: true }));
+  }
+  await past.clock.advance(60_000);
+  const kept = await storedBytes(past.store);
+  await past.compareAll();
+  await past.host.setRetention('drive', 0);
+  await past.clock.advance(60_000);
+  await inTime(past, volume.compact({ graceMs: 0, isThorough: true }));
+  await past.clock.advance(60_000);
+  expect(await storedBytes(past.store)).toBeLessThan(kept / 2);
+  expect(isSame(await readAll(volume), past.before(past.clock.wallMs()))).toBe(true);
+  await volume.close();
+});
+
+async function storedBytes(store: ObjectStore): Promise<number> {
+  let bytes = 0;
+  for await (const { sizeBytes } of listAll(store, 'volumes/')) bytes += sizeBytes;
+  return bytes;
+}
+
+/** Lets time pass until it is done. */
+async function inTime(past: Past, done: Promise<unknown>): Promise<void> {
+  const over = done.then(() => true);
+  while (!(await Promise.race([over, past.clock.advance(100).then(() => false)])));
+}
