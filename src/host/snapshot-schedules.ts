@@ -11,7 +11,7 @@ import {
 import type { AttachedVolume } from './volume-source.ts';
 
 /** How often it is looked at the time; that asks no store anything. */
-const lookMs = 15_000;
+const lookMs = 5000;
 
 export interface SnapshotSchedulesOptions {
   /** The volumes that are attached now. */
