@@ -30,23 +30,14 @@ export const snapshotBugs: readonly PlantedBug[] = [
     'const cuts = pendingSnapshots(this.context.ownership.manifest);',
     'const cuts: { segment: number }[] = [];',
   ),
-  {
-    name: 'a snapshot is called completed before its checkpoint is stored',
-    seeds: 200,
-    patches: [
-      {
-        file: 'volume/checkpointer.ts',
-        find: 'await this.put(checkpointKey(volumeId, at), [object]);',
-        put: '',
-      },
-      {
-        file: 'volume/checkpointer.ts',
-        find: 'await ownership.update((manifest) => withHead(manifest, at));',
-        put: `await ownership.update((manifest) => withHead(manifest, at));
-    await this.put(checkpointKey(volumeId, at), [object]);`,
-      },
-    ],
-  },
+  planted(
+    'a snapshot is called completed before its checkpoint is stored',
+    200,
+    'volume/checkpointer.ts',
+    'const table = await storeFold(',
+    `await ownership.update((manifest) => withHead(manifest, at));
+    const table = await storeFold(`,
+  ),
   planted(
     'a pending snapshot is kept past the end of the log',
     1000,
