@@ -1,9 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
+import { silentLog } from '../../src/base/log.ts';
 import { listAll, type ObjectStore } from '../../src/base/object-store.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
 import { findVolume } from '../../src/volume/catalog.ts';
+import { checkVolume } from '../../src/volume/check.ts';
+import { repairVolume } from '../../src/volume/repair.ts';
+import { forgetStore } from '../support/sound-stores.ts';
 import { openReadOnly } from '../../src/volume/read-only-volume.ts';
 import { cloneOf, snapshotOf } from '../support/clones.ts';
 import { readAll, smallSettings, VolumeHost } from '../support/volume-host.ts';
@@ -164,5 +168,56 @@ describe('a clone', () => {
     expect(found.subarray(0, 4096).every((byte) => byte === 3)).toBe(true);
     expectSame(found.subarray(4096), bytes.subarray(4096, 8192));
     await again.close();
+  });
+});
+
+describe('damage of an ancestor', () => {
+  async function damagedFamily(part: string) {
+    const { store, bytes } = await writtenStore();
+    forgetStore(store);
+    await snapshotOf(store, 'base', 'monday');
+    const { id } = await findVolume(store, 'base');
+    await cloneOf(store, 'base', 'monday', 'dev');
+    const keys = await keysUnder(store, `volumes/${id}/${part}/`);
+    const key = keys.at(-1) ?? '';
+    const object = await store.get(key);
+    object[object.length - 3] = (object.at(-3) ?? 0) ^ 1;
+    await store.delete(key);
+    await store.put(key, [object]);
+    return { store, bytes, key };
+  }
+
+  const readData = { part: 1, parts: 1 };
+
+  test('to a page of the map is found in the clone, and an error for its blocks', async () => {
+    const { store, bytes, key } = await damagedFamily('pages');
+    const found = await checkVolume(store, 'dev', { clock: systemClock, readData });
+    expect(found).toMatchObject({ verdict: 'damaged', problems: [{ object: key }] });
+    const options = { store, clock: systemClock, random, log: silentLog, settings: smallSettings };
+    const who = { writerId: 'repairer', host: 'repairer', apply: true };
+    // What the clone has of it is the ancestor's to say; nothing is guessed.
+    const report = await repairVolume({ ...options, ...who }, 'dev');
+    expect(report).toMatchObject({ mendedPages: 0, check: { verdict: 'damaged', damageCount: 1 } });
+    expect(report.unmended.length).toBe(1);
+    const clone = await new VolumeHost(store).open('dev');
+    const content = new Uint8Array(4096);
+    await expect(clone.read(65 * mebibyte, content)).rejects.toMatchObject({ code: 'corrupt' });
+    await clone.read(60 * mebibyte, content);
+    expectSame(content, bytes.subarray(0, 4096));
+    await clone.close();
+  });
+
+  test('to data is an error for its blocks in the clone, and the object is named', async () => {
+    const { store, bytes, key } = await damagedFamily('segments');
+    const found = await checkVolume(store, 'dev', { clock: systemClock, readData });
+    expect(found).toMatchObject({ verdict: 'damaged', problems: [{ object: key }] });
+    expect(found.lostBlocks).toBe(16);
+    const clone = await new VolumeHost(store).open('dev');
+    const last = new Uint8Array(4096);
+    await expect(clone.read(69 * mebibyte - 4096, last)).rejects.toMatchObject({ code: 'corrupt' });
+    await clone.write(69 * mebibyte - 65_536, bytes.subarray(0, 65_536), plain);
+    await clone.read(69 * mebibyte - 4096, last);
+    expectSame(last, bytes.subarray(61_440, 65_536));
+    await clone.close();
   });
 });
