@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --quick] [--json] [--only=limits|local|store|clones]`: starts the peers beside us, takes
+ * `npm run bench [-- --quick] [--json] [--only=limits|local|store|clones|space]`: starts the peers beside us, takes
  * turns, repeats, and prints medians and ratios. Absolute figures are of this machine at this hour;
  * the ratios are what to look at.
  */
@@ -11,6 +11,7 @@ import { run, TemporaryDirectory } from '../test/support/programs.ts';
 import { measureClones } from './clones.ts';
 import { goals } from './goals.ts';
 import { measureLimits } from './limits.ts';
+import { measureSpace } from './space.ts';
 import { measureLocal } from './local.ts';
 import { measureObjectStore } from './object-store.ts';
 import { daemonFlags } from './peers.ts';
@@ -33,8 +34,11 @@ const { values } = parseArgs({
     only: { type: 'string' },
   },
 });
-if (values.only !== undefined && !['limits', 'local', 'store', 'clones'].includes(values.only)) {
-  throw new Error('--only takes "limits", "local", "store" or "clones"');
+if (
+  values.only !== undefined &&
+  !['limits', 'local', 'store', 'clones', 'space'].includes(values.only)
+) {
+  throw new Error('--only takes "limits", "local", "store", "clones" or "space"');
 }
 
 const settings = values.quick
@@ -43,6 +47,7 @@ const settings = values.quick
       limitSeconds: 1,
       local: { rounds: 3, secondsEach: 1, workingSetBytes: 128 * mebibyte },
       clones: { rounds: 1, secondsEach: 1, workingSetBytes: 64 * mebibyte },
+      space: { rounds: 3, secondsEach: 3, workingSetBytes: 256 * mebibyte },
       store: {
         rounds: 1,
         secondsEach: 2,
@@ -56,6 +61,7 @@ const settings = values.quick
       limitSeconds: 4,
       local: { rounds: 3, secondsEach: 2, workingSetBytes: 192 * mebibyte },
       clones: { rounds: 3, secondsEach: 3, workingSetBytes: 128 * mebibyte },
+      space: { rounds: 5, secondsEach: 5, workingSetBytes: 512 * mebibyte },
       store: {
         rounds: 3,
         secondsEach: 5,
@@ -86,6 +92,8 @@ if (values.only === undefined || values.only === 'clones') {
   limits = [...limits, ...ofClones];
   sheets.push(sheet);
 }
+if (values.only === undefined || values.only === 'space')
+  limits = [...limits, ...(await measureSpace(root, settings.space, say))];
 
 const machine = {
   processors: cpus().map(({ model }) => model),

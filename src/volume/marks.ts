@@ -7,14 +7,17 @@ import { eachSharedRun, type MapUnion } from './map-union.ts';
 /** Words of a segment's bitmap. */
 const words = Math.ceil(segmentBlocks / 32);
 /** What a bitmap takes in RAM, with what the engine needs to find it. */
-const bitmapBytes = words * 4 + 160;
+const bitmapBytes = words * 4 + 64;
+/** Bitmaps lie so many together: a hundred thousand small arrays would hold up the collection of garbage. */
+const bitmapsPerChunk = 1024;
 
 /** Which blocks of segments are alive: some map holds them. */
 export class Marks {
   /** Blocks alive of each segment of which any is. */
   readonly liveBlocks = new Map<number, number>();
-  /** Which they are; not of all segments where memory is short. */
-  private bitmaps: Map<number, Uint32Array> | undefined = new Map();
+  /** Where the bitmap of each segment is; of none where memory is short. */
+  private places: Map<number, number> | undefined = new Map();
+  private readonly chunks: Uint32Array[] = [];
   private readonly maximumBitmaps: number;
   private readonly only: ReadonlySet<number> | undefined;
 
@@ -31,32 +34,46 @@ export class Marks {
 
   /** Whether it is known of each block, not only how many there are. */
   get hasBitmaps(): boolean {
-    return this.bitmaps !== undefined;
+    return this.places !== undefined;
   }
 
   /** Blocks `index …` of a segment are alive. Each is marked once. */
   mark(segment: number, index: number, count: number): void {
     if (this.only?.has(segment) === false) return;
     this.liveBlocks.set(segment, (this.liveBlocks.get(segment) ?? 0) + count);
-    const { bitmaps } = this;
-    if (bitmaps === undefined) return;
-    let bitmap = bitmaps.get(segment);
-    if (bitmap === undefined) {
-      if (bitmaps.size >= this.maximumBitmaps) {
-        this.bitmaps = undefined;
-        return;
-      }
-      bitmap = new Uint32Array(words);
-      bitmaps.set(segment, bitmap);
-    }
+    const place = this.placeOf(segment);
+    if (place === undefined) return;
+    const chunk = this.chunks[Math.floor(place / bitmapsPerChunk)] as Uint32Array;
+    const first = (place % bitmapsPerChunk) * words;
     for (let at = index; at < index + count; at += 1) {
-      bitmap[at >>> 5] = (bitmap[at >>> 5] as number) | (1 << (at & 31));
+      const word = first + (at >>> 5);
+      chunk[word] = (chunk[word] as number) | (1 << (at & 31));
     }
+  }
+
+  /** Where a segment's bitmap is, made when there is none; `undefined` where there is no room. */
+  private placeOf(segment: number): number | undefined {
+    const { places } = this;
+    const known = places?.get(segment);
+    if (places === undefined || known !== undefined) return known;
+    if (places.size >= this.maximumBitmaps) {
+      this.places = undefined;
+      this.chunks.length = 0;
+      return undefined;
+    }
+    const place = places.size;
+    if (place % bitmapsPerChunk === 0) this.chunks.push(new Uint32Array(bitmapsPerChunk * words));
+    places.set(segment, place);
+    return place;
   }
 
   /** The blocks of a segment that are alive, as bits. */
   bitmapOf(segment: number): Uint32Array {
-    return this.bitmaps?.get(segment) ?? new Uint32Array(words);
+    const place = this.places?.get(segment);
+    if (place === undefined) return new Uint32Array(words);
+    const chunk = this.chunks[Math.floor(place / bitmapsPerChunk)] as Uint32Array;
+    const first = (place % bitmapsPerChunk) * words;
+    return chunk.subarray(first, first + words);
   }
 }
 

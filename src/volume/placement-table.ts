@@ -29,20 +29,6 @@ export class PlacementTable {
     return this.objects.has(objectNumber(at.serial, at.epoch));
   }
 
-  /** The segments of which something is in each compacted object. */
-  segmentsByObject(): Map<number, { readonly at: SerialPosition; readonly segments: number[] }> {
-    const { segments, serials, epochs } = this.rows;
-    const found = new Map<number, { at: SerialPosition; segments: number[] }>();
-    segments.forEach((segment, row) => {
-      const [serial, epoch] = [serials[row] as number, epochs[row] as number];
-      const number = objectNumber(serial, epoch);
-      const known = found.get(number);
-      if (known === undefined) found.set(number, { at: { serial, epoch }, segments: [segment] });
-      else known.segments.push(segment);
-    });
-    return found;
-  }
-
   /** The placement that a manifest names. */
   static async load(
     store: ObjectStore,

@@ -2,14 +2,14 @@ import { breathe, type Clock } from '../base/clock.ts';
 import { isStorageError } from '../base/errors.ts';
 import { listAll, type ObjectStore } from '../base/object-store.ts';
 import type { Manifest } from '../format/manifest.ts';
-import { compactedKey, parseVolumeKey, type VolumeKey, volumePrefix } from '../format/names.ts';
+import { parseVolumeKey, type VolumeKey, volumePrefix } from '../format/names.ts';
 import { Inventory } from './check-inventory.ts';
 import { inOrder } from './concurrency.ts';
 import type { MapPage } from './map-page.ts';
 import { eachSharedRun } from './map-union.ts';
 import { PlacementTable } from './placement-table.ts';
 import { isSameCheckpoint, type Roots, rootsOf } from './roots.ts';
-import { loadMaps, readBlockCount } from './space-pass.ts';
+import { loadMaps, readBlockCount, segmentsOfObjects } from './space-pass.ts';
 
 /** Headers of objects read at once. */
 const headersAtOnce = 32;
@@ -125,9 +125,7 @@ class Account {
       isNeededPages: (key) => this.byPages.has(key),
       isLive: (segment) => this.bySegment.has(segment),
     });
-    const moved = new Map<string, readonly number[]>();
-    for (const { at, segments } of placement.segmentsByObject().values())
-      moved.set(compactedKey(manifest.id, at), segments);
+    const moved = await segmentsOfObjects(manifest.id, placement, this.clock);
     const data: { key: string; sizeBytes: number; object: VolumeKey }[] = [];
     for await (const { key, sizeBytes } of listAll(store, volumePrefix(manifest.id))) {
       this.objects += 1;

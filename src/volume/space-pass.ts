@@ -22,6 +22,8 @@ import type { CompactionLimits, SpaceSettings } from './space-settings.ts';
 const headersPerPass = 4096;
 const headersAtOnce = 4;
 const listedAtOnce = 500;
+/** Rows of tables that are gone through between two breaths. */
+const rowsAtOnce = 4096;
 
 export interface SpacePassContext {
   readonly store: ObjectStore;
@@ -70,9 +72,11 @@ export async function lookForSpace(
   const { store, clock, volumeId, space } = context;
   const roots = rootsOf(manifest);
   const union = await loadMaps(store, manifest, roots);
+  await breathe(clock);
   const marks = await markLive(context, union, new Marks(space.markBytes));
   const isLive = (segment: number): boolean => marks.liveBlocks.has(segment);
   const pageKeys = union.keys();
+  await breathe(clock);
   const inventory = new Inventory({
     manifest,
     placement,
@@ -80,7 +84,7 @@ export async function lookForSpace(
     isLive,
     isMaking: (at) => context.placer.isMaking(at),
   });
-  const segmentsByKey = segmentsOfObjects(volumeId, placement);
+  const segmentsByKey = await segmentsOfObjects(volumeId, placement, clock);
   const garbage = new Map<string, number>();
   const live: LiveObject[] = [];
   let storedBytes = 0;
@@ -90,7 +94,10 @@ export async function lookForSpace(
     listed += 1;
     if (listed % listedAtOnce === 0) await breathe(clock);
     const standing = inventory.add(key, sizeBytes);
-    if (isGarbage(volumeId, key, standing, manifest.epoch)) garbage.set(key, sizeBytes);
+    if (isGarbage(volumeId, key, standing, manifest.epoch)) {
+      garbage.set(key, sizeBytes);
+      context.blockCounts.delete(key);
+    }
     if (standing !== 'referenced') continue;
     const object = parseVolumeKey(volumeId, key);
     const isSegment = object?.kind === 'segment' && object.at.segment <= roots.logFrom;
@@ -101,8 +108,9 @@ export async function lookForSpace(
     const blockCount = context.blockCounts.get(key);
     live.push({ object, key, segments, storedBytes: sizeBytes, liveBlocks, blockCount });
   }
-  for (const key of garbage.keys()) context.blockCounts.delete(key);
+  await breathe(clock);
   await learnBlockCounts(context, live);
+  await breathe(clock);
   const deadRows = [...placement.rows.segments].filter(
     (segment) => segment <= roots.logFrom && !isLive(segment),
   );
@@ -122,11 +130,21 @@ export async function loadMaps(
   return union;
 }
 
-/** As `PlacementTable.segmentsByObject`, by the keys of the objects. */
-function segmentsOfObjects(volumeId: string, placement: PlacementTable): Map<string, number[]> {
+/** The segments of which something is in each compacted object, by the keys of the objects. */
+export async function segmentsOfObjects(
+  volumeId: string,
+  { rows }: PlacementTable,
+  clock: Clock,
+): Promise<Map<string, number[]>> {
   const byKey = new Map<string, number[]>();
-  for (const { at, segments } of placement.segmentsByObject().values())
-    byKey.set(compactedKey(volumeId, at), segments);
+  for (let row = 0; row < rows.segments.length; row += 1) {
+    const at = { serial: rows.serials[row] as number, epoch: rows.epochs[row] as number };
+    const key = compactedKey(volumeId, at);
+    const known = byKey.get(key);
+    if (known === undefined) byKey.set(key, [rows.segments[row] as number]);
+    else known.push(rows.segments[row] as number);
+    if (row % rowsAtOnce === rowsAtOnce - 1) await breathe(clock);
+  }
   return byKey;
 }
 
@@ -173,7 +191,10 @@ export async function chooseFrom(
     readonly without: ReadonlySet<string>;
   },
 ): Promise<{ readonly objects: DataObject[]; readonly marks: Marks }> {
-  const candidates = found.live.filter(({ key }) => !options.without.has(key));
+  const { without } = options;
+  const candidates =
+    without.size === 0 ? found.live : found.live.filter(({ key }) => !without.has(key));
+  await breathe(context.clock);
   const chosen = chooseObjects(candidates, options.limits);
   if (found.marks.hasBitmaps || chosen.length === 0)
     return { objects: chosen.map(({ object }) => object), marks: found.marks };

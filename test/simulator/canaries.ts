@@ -66,9 +66,9 @@ export const plantedBugs: readonly PlantedBug[] = [
   planted(
     'the head moves before the checkpoint is stored',
     500,
-    'volume/checkpointer.ts',
-    'await this.put(checkpointKey(volumeId, at), [object]);',
-    'void this.put(checkpointKey(volumeId, at), [object]).catch(() => undefined);',
+    'volume/stored-fold.ts',
+    'await put(checkpointKey(volumeId, at), [object]);',
+    'void put(checkpointKey(volumeId, at), [object]).catch(() => undefined);',
   ),
   planted(
     'a journal is replayed although another host has gone on without it',
