@@ -287,6 +287,26 @@ test('what a snapshot of the past was made of is not taken for a state that the 
   await past.compareAll();
 });
 
+test('a checkpoint of a writer that had lost the volume is nothing to begin from', async () => {
+  const past = new Past({ checkpointSegments: 100 });
+  await create(past);
+  for (let round = 0; round < 3; round += 1) {
+    const volume = await past.host.open('drive');
+    for (let at = 0; at < 8; at += 1) await past.change(volume);
+    await volume.close();
+  }
+  const { id, tenures } = await findVolume(past.store, 'drive');
+  const [first, second] = tenures;
+  expect(tenures).toHaveLength(3);
+  // It had written on, and says that there is nothing in the volume.
+  const at = { segment: (first?.lastSegment ?? 0) + 1, epoch: first?.epoch ?? 0, variant: 0 };
+  expect(at.segment).toBeLessThan(second?.lastSegment ?? 0);
+  const timeMs = (past.remembered[9]?.fromMs ?? 0) + 1;
+  await past.store.put(checkpointKey(id, at), [encodeCheckpoint(id, at, [], timeMs)]);
+  await past.clock.advance(10);
+  await past.compareAll();
+});
+
 /** What a rollback does in the store, to a volume that nobody has: another map, from now on. */
 async function turnTo(past: Past, snapshotName: string, timeMs: number): Promise<void> {
   const manifest = await findVolume(past.store, 'drive');
