@@ -172,8 +172,8 @@ export class SpaceKeeper {
       passes: this.status.passes + 1,
       endedMs: Math.floor(clock.wallMs()),
     };
-    await this.remember();
     await collector.collect();
+    await this.remember();
   }
 
   /** Segments of which nothing is left leave the placement, and with them objects that nothing is in. */
@@ -234,8 +234,10 @@ export class SpaceKeeper {
   }
 
   private async look(): Promise<void> {
-    if (this.isDue()) await this.pass();
-    else await this.collector.collect();
+    if (this.isDue()) return this.pass();
+    if (!this.collector.isDue) return;
+    await this.collector.collect();
+    await this.remember();
   }
 
   private tell(error: StorageError): void {
@@ -252,9 +254,12 @@ export class SpaceKeeper {
   }
 
   private async remember(): Promise<void> {
-    const { disk, statePath, log, volumeName: volume } = this.context;
+    const { disk, statePath, log, volumeName: volume, clock, settings } = this.context;
+    // What waits to be deleted is forgotten with this process: whoever attaches next looks soon.
+    const dueMs = Math.max(0, Math.floor(clock.wallMs()) - settings.space.pass.longestMs);
+    const isDone = this.collector.waitingBytes === 0;
     try {
-      await writeLastPass(disk, statePath, this.status.endedMs);
+      await writeLastPass(disk, statePath, isDone ? this.status.endedMs : dueMs);
     } catch (error) {
       // It is known until the daemon ends; a volume can do without more.
       const { message } = toStorageError(error);
