@@ -79,11 +79,11 @@ export const snapshotBugs: readonly PlantedBug[] = [
     'volume/ownership.ts',
     `    return this.inTurn(() =>
       this.swap((before) => {
-        const changed = this.alsoChange(change(before));`,
+        const changed = noteTurn(before, this.alsoChange(change(before)));`,
     `    const remembered = this.manifest;
     return this.inTurn(() =>
       this.swap((before) => {
         const { snapshots } = change(remembered);
-        const changed = { ...this.alsoChange(change(before)), snapshots };`,
+        const changed = { ...noteTurn(before, this.alsoChange(change(before))), snapshots };`,
   ),
 ];
