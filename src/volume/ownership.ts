@@ -276,6 +276,11 @@ export class Ownership {
       this.current = found;
       return true;
     }
+    if (tried.writer === undefined && isGivenUp(found.manifest, tried.epoch)) {
+      // Nobody else can have given it up, though another, such as for a clone, has changed it since.
+      this.current = found;
+      return true;
+    }
     if (found.manifest.nonce !== this.current.manifest.nonce) {
       this.requireOurs(found.manifest);
       this.current = found;
@@ -368,6 +373,10 @@ function noteTurn(before: Manifest, changed: Manifest): Manifest {
   const { head } = changed;
   const isTurn = head !== undefined && head.variant > 0 && head !== before.head;
   return isTurn ? { ...changed, turnedAt: head.segment } : changed;
+}
+
+function isGivenUp({ writer, epoch, closedThrough }: Manifest, ownEpoch: number): boolean {
+  return writer === undefined && epoch === ownEpoch && closedThrough === ownEpoch;
 }
 
 /** Says that epochs up to `epoch` end at `lastSegment`, of which `writtenBy` wrote the last ones. */

@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest';
+import { StorageError } from '../../src/base/errors.ts';
+import type { ObjectStore } from '../../src/base/object-store.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
 import { findVolume } from '../../src/volume/catalog.ts';
 import { deleteVolume } from '../../src/volume/deletion.ts';
@@ -179,4 +181,30 @@ test('a deletion that was interrupted is taken up again', async () => {
   await expect(other.open('drive')).rejects.toThrow('a host that deletes it');
   await deleteVolume(store, 'drive', { clock, random });
   expect((await store.list('')).keys).toEqual([]);
+});
+
+test('a volume is given up although the answer was lost and it was cloned at once', async () => {
+  const store = createMemoryStore();
+  const { random } = new VolumeHost(store);
+  let isLost = false;
+  const losing: ObjectStore = {
+    ...store,
+    swap: async (key, expected, value, options) => {
+      const version = await store.swap(key, expected, value, options);
+      const isRelease =
+        key.endsWith('.json') && new TextDecoder().decode(value).includes('"writer": null');
+      if (!isRelease || expected === undefined || isLost) return version;
+      isLost = true;
+      const { id } = await findVolume(store, 'drive');
+      await changeManifest({ store, random }, id, (manifest) => ({ ...manifest }));
+      throw new StorageError('store-unavailable', 'the answer is lost');
+    },
+  };
+  const host = new VolumeHost(losing);
+  await host.create({ name: 'drive', sizeBytes: 2 ** 20 });
+  const volume = await host.open('drive');
+  await volume.write(0, block, { fua: false });
+  await volume.close();
+  expect(isLost).toBe(true);
+  expect(await findVolume(store, 'drive')).toMatchObject({ epoch: 1, writer: undefined });
 });
