@@ -32,6 +32,11 @@ const attacks: Readonly<Record<string, Attack>> = {
     variable: 'SYSTEMD_KILLS',
     counts: 'kills of a service in a guest, with a store in a directory and on S3',
   },
+  soak: {
+    file: 'soak/soak',
+    variable: 'SOAK_SECONDS',
+    counts: 'seconds of random everything, on a directory and then on S3',
+  },
 };
 
 const [name = '', count = '', seed = ''] = process.argv.slice(2);

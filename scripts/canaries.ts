@@ -64,8 +64,8 @@ const canaries: readonly Canary[] = [
   killCanary(
     'flushes before the store has it',
     'src/volume/volume.ts',
-    'return uploader.whenCommitted(last).then(',
-    'uploader.whenCommitted(last).catch(() => undefined);\n    return Promise.resolve().then(',
+    'const stored = uploader.whenCommitted(last).then(',
+    'uploader.whenCommitted(last).catch(() => undefined);\n    const stored = Promise.resolve().then(',
     'store',
   ),
   lintCanary(

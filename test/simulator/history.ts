@@ -188,8 +188,11 @@ export class History {
       this.storeFloor,
     );
     // What was asked for later than the log has gone is not in it, though its bytes may be the same.
-    const isThere = (block: number, { version }: Span): boolean =>
-      ((this.versionsOf(block)[version] as Version).askedMs ?? 0) <= (nowMs ?? 0);
+    // What was answered, or came back before, may be of a host whose clock was ahead of this one's.
+    const isThere = (block: number, { version }: Span): boolean => {
+      const { answered, askedMs = 0 } = this.versionsOf(block)[version] as Version;
+      return answered < Number.POSITIVE_INFINITY || askedMs <= (nowMs ?? 0);
+    };
     const spans = contents.map((bytes, block) =>
       this.spansOf(block, bytes).filter((span) => isThere(block, span)),
     );

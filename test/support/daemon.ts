@@ -41,6 +41,8 @@ export interface DaemonOptions {
   /** Where the volumes are; a configuration file may say it instead. */
   readonly store?: TestStore;
   readonly configuration?: string;
+  /** Credentials, where it is the configuration that says which store. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Directory for the state and the socket; made when it is not there. */
   readonly directory: string;
   readonly flags?: readonly string[];
@@ -97,7 +99,7 @@ export class Daemon implements AsyncDisposable {
     const server = new Server(
       process.execPath,
       [command, 'serve', ...from, ...state, ...listen, ...flags],
-      { environment: store?.environment ?? {} },
+      { environment: store?.environment ?? options.environment ?? {} },
     );
     try {
       const port = await server.until(() => /nbd:\/\/127\.0\.0\.1:(\d+)/.exec(server.log)?.[1]);
