@@ -181,6 +181,8 @@ export class Journal {
         await this.writeBatches();
         this.writing = false;
         this.answerLanded();
+        if (this.broken) return;
+        this.landBeforeSync();
         await this.syncForWaiters();
         if (this.broken) return;
       } while (this.isUrgent());
@@ -200,6 +202,19 @@ export class Journal {
     const isShort = (): boolean =>
       this.landers.length === 0 && this.waiters.length > 0 && this.waiters.length < this.groupCount;
     for (let turn = 0; turn < gatherTurns && isShort(); turn += 1) await breathe(this.clock);
+  }
+
+  /**
+   * Who asked while a batch was being written must not wait for the sync that follows it, too. Where
+   * the batch itself was made durable there is none, and more would only make one necessary.
+   */
+  private landBeforeSync(): void {
+    const isSyncNext =
+      this.waiters.length > 0 &&
+      this.pending.some((segment) => segment.syncedEntries < segment.journaledEntries);
+    if (!isSyncNext || this.landers.length === 0 || this.unwrittenBytes > writeHereBytes) return;
+    this.writeHere();
+    this.answerLanded();
   }
 
   /** Whether more must be written without waiting for the timer. */
