@@ -19,6 +19,8 @@ export interface Snapshot {
   readonly segment: number;
   /** Where its map is; none while it is pending, or when nothing had been written. */
   readonly checkpoint: CheckpointPosition | undefined;
+  /** How many entries that segment had at the cut; none when it was in the store already. */
+  readonly cutEntries?: number;
   /** Whether all of it is in the store: it then outlives the host. */
   readonly isCompleted: boolean;
   readonly sizeBytes: number;
@@ -42,6 +44,7 @@ export function decodeSnapshot(value: unknown): Snapshot {
     name: fields.matching('name', volumeNamePattern),
     segment: fields.count('segment'),
     checkpoint: fields.optional('checkpoint', decodeCheckpointPosition),
+    ...cutEntriesIn(fields),
     isCompleted: fields.flag('isCompleted'),
     sizeBytes: fields.count('sizeBytes'),
     createdAt: fields.text('createdAt'),
@@ -62,6 +65,11 @@ function holdsIn(fields: Fields): Pick<Snapshot, 'holds'> {
   const holds = fields.optional('holds', (value) => value as readonly unknown[], null);
   if (holds === undefined) return {};
   return { holds: fields.list('holds').map((hold) => new Fields({ hold }, 'hold').text('hold')) };
+}
+
+function cutEntriesIn(fields: Fields): Pick<Snapshot, 'cutEntries'> {
+  const cutEntries = fields.count('cutEntries', 0);
+  return cutEntries === 0 ? {} : { cutEntries };
 }
 
 function decodeClone(value: unknown): CloneOfSnapshot {

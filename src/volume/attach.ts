@@ -99,20 +99,20 @@ export async function loadStoredTail(
 
 /**
  * Closes the older epochs at the end of what the store has, and gives the snapshots up that were cut
- * past the end of the log. `replayedCount` segments that follow in the log are only in the journal.
+ * past the end of the log. The `replayed` segments that follow in the log are only in the journal.
  */
 export async function closeBefore(
   ownership: Ownership,
   { lastSegment, openEpoch }: StoredTail,
-  replayedCount: number,
+  replayed: readonly { readonly entryCount: number }[],
   log: Log,
 ): Promise<void> {
   const before = pendingSnapshots(ownership.manifest);
   await ownership.update((current) =>
-    withoutLostCuts(
-      closeEpoch(current, current.epoch - 1, lastSegment, openEpoch),
-      lastSegment + replayedCount,
-    ),
+    withoutLostCuts(closeEpoch(current, current.epoch - 1, lastSegment, openEpoch), {
+      segment: lastSegment + replayed.length,
+      entryCount: replayed.at(-1)?.entryCount,
+    }),
   );
   const { name: volume, snapshots } = ownership.manifest;
   const kept = new Set(snapshots.map(({ id }) => id));

@@ -37,9 +37,23 @@ export async function deleteVolume(
 ): Promise<void> {
   const id = await findVolumeId(store, name);
   const context = { ...options, store };
+  if (await leadsNowhere(store, id)) {
+    await store.remove(nameKey(name));
+    return;
+  }
   const doomed = await doom(context, await whenUncloned(context, id));
   await store.remove(nameKey(name));
   await removeAll(context, doomed);
+}
+
+/**
+ * A network that does a request long after it was given up can bring back the name of a volume that is
+ * gone. Whose manifest alone is missing is a damaged volume: nothing of that is deleted.
+ */
+async function leadsNowhere(store: ObjectStore, id: string): Promise<boolean> {
+  if ((await findManifest(store, id)) !== undefined) return false;
+  for await (const _ of listAll(store, volumePrefix(id))) return false;
+  return true;
 }
 
 /** The manifest of a volume that nobody has, or may have, and that no clone has pinned. */

@@ -171,7 +171,7 @@ async function attach(
       })
     : { segments: [], free: await reuseJournal(disk, journalPath) };
   try {
-    await closeBefore(ownership, tail, recovered.segments.length, log);
+    await closeBefore(ownership, tail, recovered.segments, log);
     return await serve(options, { ownership, tail, recovered }, directory, startedMs);
   } catch (error) {
     // Clients ask again and again for what cannot be attached: nothing of it may stay open.

@@ -101,7 +101,7 @@ async function own(options: RepairOptions, loaded: LoadedManifest): Promise<Owne
   const tail = await loadStoredTail(store, loaded.manifest, settings.getConcurrency);
   const ownership = await Ownership.take(options, loaded, { id: writerId, host });
   ownership.startRenewing();
-  await closeBefore(ownership, tail, 0, options.log);
+  await closeBefore(ownership, tail, [], options.log);
   return ownership;
 }
 

@@ -184,6 +184,11 @@ export class SegmentLog {
     for (const wake of this.endWaiters.splice(0)) wake();
   }
 
+  /** How many entries the last segment that was ended has; 0 when it came from the store. */
+  get lastEntries(): number {
+    return this.lastEntryCount;
+  }
+
   /** Whether `seal` keeps nothing that is written next waiting for a file. */
   get isEndable(): boolean {
     return this.open === undefined || this.context.files.isReady;

@@ -39,6 +39,8 @@ export interface SnapshotWish {
 export interface Cut extends SnapshotWish {
   readonly id: string;
   readonly segment: number;
+  /** Of that segment, where it is not only in the store. */
+  readonly entryCount?: number;
   readonly sizeBytes: number;
   readonly wallMs: number;
 }
@@ -77,6 +79,7 @@ export function addSnapshot(manifest: Manifest, cut: Cut): Manifest {
     name: cut.name === undefined ? freeName(manifest, cut.wallMs) : requireFree(manifest, cut.name),
     segment: cut.segment,
     checkpoint: isCompleted ? head : undefined,
+    ...(isCompleted || cut.entryCount === undefined ? {} : { cutEntries: cut.entryCount }),
     isCompleted,
     sizeBytes: cut.sizeBytes,
     createdAt: isoTime(cut.wallMs),
@@ -160,11 +163,20 @@ export function withHead(manifest: Manifest, head: CheckpointPosition): Manifest
   return { ...manifest, head, snapshots };
 }
 
-/** Drops the snapshots that were cut past the end of the log, of which a part was lost with a host. */
-export function withoutLostCuts(manifest: Manifest, lastSegment: number): Manifest {
-  const kept = manifest.snapshots.filter(
-    ({ isCompleted, segment }) => isCompleted || segment <= lastSegment,
-  );
+/** Where the log ends: how many entries its last segment has, where that is not in the store. */
+export interface LogEnd {
+  readonly segment: number;
+  readonly entryCount: number | undefined;
+}
+
+/**
+ * Drops the snapshots that were cut past the end of the log, of which a part was lost: with a host, or
+ * with the end of a journal that its disk has changed.
+ */
+export function withoutLostCuts(manifest: Manifest, end: LogEnd): Manifest {
+  const isWhole = ({ segment, cutEntries = 0 }: Snapshot): boolean =>
+    segment === end.segment ? cutEntries <= (end.entryCount ?? cutEntries) : segment < end.segment;
+  const kept = manifest.snapshots.filter((each) => each.isCompleted || isWhole(each));
   return kept.length === manifest.snapshots.length ? manifest : { ...manifest, snapshots: kept };
 }
 

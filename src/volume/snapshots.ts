@@ -133,6 +133,7 @@ export class Snapshots {
       ...wish,
       id: bytesToHex(random.bytes(16)),
       segment: segments.lastNumber,
+      entryCount: segments.lastEntries,
       sizeBytes: ownership.manifest.sizeBytes,
       wallMs: clock.wallMs(),
     };

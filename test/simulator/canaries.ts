@@ -138,6 +138,11 @@ export const plantedBugs: readonly PlantedBug[] = [
         put: 'segments.push',
       },
       { file: 'volume/journal-recovery.ts', find: 'if (isWhole) await file.sync();', put: '' },
+      {
+        file: 'volume/journal-recovery.ts',
+        find: 'await last.file.file.sync();',
+        put: '',
+      },
     ],
   },
   {

@@ -247,8 +247,10 @@ export class Family implements Others {
       try {
         await remove(member.world.name);
       } catch (error) {
-        // One whose deletion was interrupted has no name any more; it goes with its ancestor.
-        if (!isStorageError(error, 'not-found') || !member.isDying) throw error;
+        // One whose deletion was interrupted has no name any more, or has it again, and something that
+        // came late; it goes with its ancestor.
+        const isExcused = isStorageError(error, 'not-found') || isStorageError(error, 'corrupt');
+        if (!isExcused || !member.isDying) throw error;
       }
       member.isGone = true;
     }
@@ -263,10 +265,11 @@ export class Family implements Others {
     const { store } = this.first.world;
     const orderly = this.members.filter(({ isDying }) => !isDying);
     const ids = new Set(orderly.map(({ world }) => world.store.volumeId));
+    const names = new Set(orderly.map(({ world }) => `names/${world.name}`));
     const { keys } = await store.truth.list('');
     const left = keys
       .map(({ key }) => key)
-      .filter((key) => key.startsWith('names/') || ids.has(key.split('/')[1]));
+      .filter((key) => names.has(key) || ids.has(key.split('/')[1]));
     if (left.length > 0) throw new Error(`all was deleted, and this is left: ${left.join(' ')}`);
   }
 

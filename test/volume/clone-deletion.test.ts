@@ -313,3 +313,17 @@ describe('who is so slow at cloning that others call it stale', () => {
     }
   });
 });
+
+test('a name that came back after its volume was deleted can be deleted; a damaged volume cannot', async () => {
+  const { store } = await baseStore();
+  const record = (await store.load('names/base'))?.value ?? new Uint8Array();
+  const { id } = await findVolume(store, 'base');
+  const manifest = (await store.load(manifestKey(id)))?.value ?? new Uint8Array();
+  await store.remove(manifestKey(id));
+  await expect(remove(store, 'base')).rejects.toMatchObject({ code: 'corrupt' });
+  await store.swap(manifestKey(id), undefined, manifest);
+  await remove(store, 'base');
+  await store.swap('names/base', undefined, record);
+  await remove(store, 'base');
+  expect(await listVolumeNames(store)).toEqual([]);
+});
