@@ -284,7 +284,7 @@ export const keys = {
   'limits.busy_poll': required<boolean>(
     'daemon',
     boolean,
-    true,
+    false,
     'Look for the next request of a prompt client for up to 0.1 ms before sleeping',
   ),
   'metrics.listen': optional<string>(
