@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { StorageError } from '../../src/base/errors.ts';
 import { seededRandom } from '../../src/base/random.ts';
@@ -26,6 +27,15 @@ test('each bug that a seed has found is planted again, or has a test of its own'
     ({ shownBy }) => !names.has(shownBy) && !/^[\w-]+\.test\.ts/.test(shownBy),
   );
   expect(strangers).toEqual([]);
+});
+
+test('each planted bug has its place in the source, once', () => {
+  const source = (file: string): string =>
+    readFileSync(new URL(`../../src/${file}`, import.meta.url), 'utf8');
+  const homeless = plantedBugs.filter(({ patches }) =>
+    patches.some(({ file, find }) => source(file).split(find).length !== 2),
+  );
+  expect(homeless.map(({ name }) => name)).toEqual([]);
 });
 
 test('one seed is one trace', async () => {
