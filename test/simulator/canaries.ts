@@ -253,7 +253,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   ),
   planted(
     'a flush lets go of what was answered after it was asked for',
-    1000,
+    3000,
     'nbd/remote-device.ts',
     'this.changes.flushed(covered);',
     'if (covered.size >= 0) this.changes.flushed(this.changes.mark());',
