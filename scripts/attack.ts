@@ -32,6 +32,11 @@ const attacks: Readonly<Record<string, Attack>> = {
     variable: 'SYSTEMD_KILLS',
     counts: 'kills of a service in a guest, with a store in a directory and on S3',
   },
+  grow: {
+    file: 'guest/grow',
+    variable: 'GROW_CASES',
+    counts: 'of the three kinds of mounted devices that grow',
+  },
   soak: {
     file: 'soak/soak',
     variable: 'SOAK_SECONDS',

@@ -15,7 +15,7 @@ export const powerCutPoints = countFrom('CRASH_POINTS', 5);
 export const outageSeconds = countFrom('CRASH_OUTAGE_SECONDS', 4);
 
 /** How long random everything happens to the volumes of each store. */
-export const soakSeconds = countFrom('SOAK_SECONDS', 12);
+export const soakSeconds = countFrom('SOAK_SECONDS', 8);
 
 /** How often the daemon under PostgreSQL is killed, with each kind of durability. */
 export const postgresKills = countFrom('CRASH_POSTGRES_KILLS', 2);

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createVolume, Daemon, directoryStore } from '../support/daemon.ts';
 import { LinuxGuest, missingGuest, type RunningGuest } from '../support/linux-guest.ts';
 import { Server, TemporaryDirectory } from '../support/programs.ts';
+import { countFrom } from '../support/settings.ts';
 
 const missing = missingGuest();
 let guest: LinuxGuest | undefined;
@@ -55,12 +56,17 @@ async function startProxy(daemon: Daemon): Promise<{ proxy: Server; port: number
   return { proxy, port: Number(port) };
 }
 
-describe('a mounted file system', () => {
-  it.for([
+/** Each takes minutes: the first is for every day, GROW_CASES says how many. */
+const cases = (
+  [
     ['ext4', 'nbd-client', ''],
     ['xfs', 'nbd-client', ''],
     ['ext4', 'nbd-client -nonetlink', '-nonetlink'],
-  ] as const)(
+  ] as const
+).slice(0, countFrom('GROW_CASES', 1));
+
+describe('a mounted file system', () => {
+  it.for(cases)(
     'of the kind %s grows under load on a device of %s',
     { timeout: limitMs },
     async (test, { skip }) => {
