@@ -1,4 +1,4 @@
-import { StorageError } from '../base/errors.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
 import type { KeyName } from './configuration/keys.ts';
 import { likelyStateDirectories } from './configuration/places.ts';
 import type { Invocation } from './verb.ts';
@@ -30,4 +30,23 @@ export async function askDaemon(
     'not-found',
     `no daemon answers at ${sockets.join(' or ')}: name its state directory with --state-dir`,
   );
+}
+
+/**
+ * Asks the daemon to do something with a volume; `undefined` when there is none here, or the volume is
+ * in no store of its own: then whoever asks does it himself.
+ */
+export async function askForVolume(
+  invocation: Invocation,
+  route: string,
+  parameters: Readonly<Record<string, string>>,
+): Promise<unknown> {
+  const query = new URLSearchParams(parameters);
+  try {
+    const how = { method: 'POST', required: false } as const;
+    return await askDaemon(invocation, `/${route}?${query.toString()}`, how);
+  } catch (error) {
+    if (isStorageError(error, 'not-found')) return undefined;
+    throw error;
+  }
 }

@@ -1,9 +1,8 @@
-import { isStorageError } from '../base/errors.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { decodeSnapshot, type Snapshot } from '../format/snapshot.ts';
 import type { PinContext } from '../volume/clone-pins.ts';
 import type { SnapshotWish } from '../volume/snapshot-changes.ts';
-import { askDaemon } from './daemon.ts';
+import { askForVolume } from './daemon.ts';
 import type { Invocation } from './verb.ts';
 import { withoutDaemon } from './without-daemon.ts';
 
@@ -34,13 +33,7 @@ async function askForSnapshot(
   wish: SnapshotWish,
   waits: boolean,
 ): Promise<Snapshot | undefined> {
-  const query = new URLSearchParams({ volume, wish: JSON.stringify(wish), wait: String(waits) });
-  const how = { method: 'POST', required: false } as const;
-  try {
-    const answer = await askDaemon(invocation, `/snapshot?${query.toString()}`, how);
-    return answer === undefined ? undefined : decodeSnapshot(answer);
-  } catch (error) {
-    if (isStorageError(error, 'not-found')) return undefined;
-    throw error;
-  }
+  const parameters = { volume, wish: JSON.stringify(wish), wait: String(waits) };
+  const answer = await askForVolume(invocation, 'snapshot', parameters);
+  return answer === undefined ? undefined : decodeSnapshot(answer);
 }

@@ -1,8 +1,8 @@
 import { Option } from 'commander';
-import { isStorageError, StorageError } from '../../base/errors.ts';
+import { StorageError } from '../../base/errors.ts';
 import { durationHint, parseDuration, roundSize } from '../../base/quantity.ts';
 import type { SpaceStatus } from '../../volume/space-keeper.ts';
-import { askDaemon, daemonKeys } from '../daemon.ts';
+import { askForVolume, daemonKeys } from '../daemon.ts';
 import { fields } from '../output.ts';
 import { type Invocation, storeKeys, type Verb } from '../verb.ts';
 import { withoutDaemon } from '../without-daemon.ts';
@@ -50,16 +50,9 @@ async function askForIt(
   name: string,
   graceMs: number | undefined,
 ): Promise<SpaceStatus | undefined> {
-  const query = new URLSearchParams({ volume: name });
-  if (graceMs !== undefined) query.set('grace', String(graceMs));
-  const how = { method: 'POST', required: false } as const;
-  try {
-    const answer = await askDaemon(invocation, `/compact?${query.toString()}`, how);
-    return answer as SpaceStatus | undefined;
-  } catch (error) {
-    if (isStorageError(error, 'not-found')) return undefined;
-    throw error;
-  }
+  const grace = graceMs === undefined ? {} : { grace: String(graceMs) };
+  const answer = await askForVolume(invocation, 'compact', { volume: name, ...grace });
+  return answer as SpaceStatus | undefined;
 }
 
 async function doIt(

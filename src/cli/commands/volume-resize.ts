@@ -1,9 +1,9 @@
 import { Option } from 'commander';
-import { isStorageError, StorageError } from '../../base/errors.ts';
+import { StorageError } from '../../base/errors.ts';
 import { formatSize, parseSize, sizeHint } from '../../base/quantity.ts';
 import type { Resizing } from '../../host/resizing.ts';
 import type { Resized } from '../../volume/resize.ts';
-import { askDaemon, daemonKeys } from '../daemon.ts';
+import { askForVolume, daemonKeys } from '../daemon.ts';
 import { type Invocation, storeKeys, type Verb } from '../verb.ts';
 import { withoutDaemon } from '../without-daemon.ts';
 
@@ -69,18 +69,8 @@ async function askForIt(
   name: string,
   { sizeBytes, shrinks }: Resizing,
 ): Promise<Resized | undefined> {
-  const query = new URLSearchParams({
-    volume: name,
-    size: String(sizeBytes),
-    shrink: String(shrinks),
-  });
-  const how = { method: 'POST', required: false } as const;
-  try {
-    return (await askDaemon(invocation, `/resize?${query.toString()}`, how)) as Resized | undefined;
-  } catch (error) {
-    if (isStorageError(error, 'not-found')) return undefined;
-    throw error;
-  }
+  const wish = { volume: name, size: String(sizeBytes), shrink: String(shrinks) };
+  return (await askForVolume(invocation, 'resize', wish)) as Resized | undefined;
 }
 
 async function doIt(invocation: Invocation, name: string, resizing: Resizing): Promise<Resized> {

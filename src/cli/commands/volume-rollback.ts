@@ -1,9 +1,9 @@
 import { Option } from 'commander';
-import { isStorageError, StorageError } from '../../base/errors.ts';
+import { StorageError } from '../../base/errors.ts';
 import { parseVersionName } from '../../format/version-name.ts';
 import { Fields } from '../../format/json-fields.ts';
 import { decodeSnapshot, encodableSnapshot, type Snapshot } from '../../format/snapshot.ts';
-import { askDaemon, daemonKeys } from '../daemon.ts';
+import { askForVolume, daemonKeys } from '../daemon.ts';
 import { withStores } from '../stores.ts';
 import { type Invocation, storeKeys, type Verb } from '../verb.ts';
 import { findOne } from '../volumes.ts';
@@ -84,22 +84,15 @@ async function askForIt(
   volume: string,
   snapshot: string,
 ): Promise<Done | undefined> {
-  const query = new URLSearchParams({ volume, snapshot });
-  const how = { method: 'POST', required: false } as const;
-  try {
-    const answer = await askDaemon(invocation, `/rollback?${query.toString()}`, how);
-    if (answer === undefined) return undefined;
-    const fields = new Fields(answer, 'rollback');
-    const decode = (key: string): Snapshot => {
-      const value = fields.optional(key, decodeSnapshot);
-      if (value !== undefined) return value;
-      throw new StorageError('internal', 'the daemon does not say what it has done');
-    };
-    return { to: decode('to'), before: decode('before') };
-  } catch (error) {
-    if (isStorageError(error, 'not-found')) return undefined;
-    throw error;
-  }
+  const answer = await askForVolume(invocation, 'rollback', { volume, snapshot });
+  if (answer === undefined) return undefined;
+  const fields = new Fields(answer, 'rollback');
+  const decode = (key: string): Snapshot => {
+    const value = fields.optional(key, decodeSnapshot);
+    if (value !== undefined) return value;
+    throw new StorageError('internal', 'the daemon does not say what it has done');
+  };
+  return { to: decode('to'), before: decode('before') };
 }
 
 async function doIt(invocation: Invocation, name: string, snapshot: string): Promise<Done> {
