@@ -4,17 +4,15 @@ import { isStorageError, StorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { BlockMap } from './block-map.ts';
-import { FrameReader } from './frame-reader.ts';
 import { blockMemory, replay } from './live-blocks.ts';
 import { epochsOf, findMoment, type Moment } from './moments.ts';
 import type { WantedMoment } from './wanted-moment.ts';
 import { findManifest } from './ownership.ts';
 import { PageTable } from './page-table.ts';
 import { PlacementTable } from './placement-table.ts';
-import { ReadOnlyVolume } from './read-only-volume.ts';
+import { ReadOnlyVolume, storedFrames } from './read-only-volume.ts';
 import { segmentOf } from './retention.ts';
 import type { VersionMemory } from './snapshot-reader.ts';
-import { StoredPlaces } from './segment-places.ts';
 import type { VolumeSettings } from './settings.ts';
 import { nothingWritten, type VolumeStatistics } from './statistics.ts';
 import { VolumeReader } from './volume-reader.ts';
@@ -56,19 +54,8 @@ export async function openMoment(
   const part = shared?.blocks.open(`${store.url} ${manifest.id}`);
   const own = part === undefined ? blockMemory(map, settings) : undefined;
   const cacheBytes = shared?.maximumBytes ?? settings.cacheBytes;
-  const frames = new FrameReader({
-    store,
-    clock,
-    diskCache: undefined,
-    journaled: new Map(),
-    places: new StoredPlaces({
-      store,
-      lineage: () => manifest,
-      placement: await PlacementTable.load(store, manifest.id, manifest.placement),
-      isChangedByOthers: true,
-      epochOf: epochsOf(moment),
-    }),
-  });
+  const placement = await PlacementTable.load(store, manifest.id, manifest.placement);
+  const frames = storedFrames(store, clock, placement, () => manifest, epochsOf(moment));
   const reader = new VolumeReader({
     volume: name,
     sizeBytes: () => moment.sizeBytes,

@@ -81,6 +81,7 @@ export function storedFrames(
   clock: Clock,
   placement: PlacementTable,
   manifest: () => Manifest,
+  epochOf = (segment: number): number => epochOfSegment(manifest(), segment),
 ): FrameReader {
   return new FrameReader({
     store,
@@ -92,7 +93,7 @@ export function storedFrames(
       lineage: manifest,
       placement,
       isChangedByOthers: true,
-      epochOf: (segment) => epochOfSegment(manifest(), segment),
+      epochOf,
     }),
   });
 }
