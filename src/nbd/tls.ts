@@ -64,15 +64,11 @@ function secureStream(stream: Duplex, credentials: TlsCredentials): Promise<Secu
 
 function optionsOf(credentials: TlsCredentials, onKey: (name: string) => void): TlsOptions {
   const { certificate, key, clientAuthority, preSharedKeys } = credentials;
-  const common: TlsOptions = {
-    minVersion: 'TLSv1.2',
-    // Sessions would be resumed by a server that is there for one stream: never.
-    secureOptions: 0,
-  };
+  const common: TlsOptions = { minVersion: 'TLSv1.2' };
   if (preSharedKeys !== undefined) {
     return {
       ...common,
-      // Node finds pre-shared keys with the suites of TLS 1.2 that ask for them alone.
+      // For TLS 1.2, whose suites say how the server proves itself; those of 1.3 do not.
       ciphers: 'PSK',
       pskCallback: (_socket, name) => {
         const found = preSharedKeys.get(name);
