@@ -1,38 +1,25 @@
 /** `elasticdrive volume clone` as a user runs it, with a daemon and without, and what lists show of it. */
-import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { createVolume, Daemon, directoryStore, type TestStore } from '../support/daemon.ts';
+import { CommandMachines } from '../support/command-machine.ts';
+import { Daemon, type TestStore } from '../support/daemon.ts';
 import { nbdsh } from '../support/nbdsh.ts';
-import { type ProgramResult, run, TemporaryDirectory } from '../support/programs.ts';
+import type { ProgramResult, TemporaryDirectory } from '../support/programs.ts';
 import { missingPrograms } from '../support/requirements.ts';
-import { requireSoundAt } from '../support/sound-stores.ts';
 
 const missing = missingPrograms({ nbdsh: 'python3-libnbd' });
-const command = resolve('bin/elasticdrive.js');
+let machines: CommandMachines;
 let root: TemporaryDirectory;
 let store: TestStore;
 beforeEach(async () => {
-  root = await TemporaryDirectory.make();
-  store = directoryStore(root.join('store'));
-  await createVolume(store, 'data', '64MiB');
+  machines = await CommandMachines.make();
+  ({ root, store } = machines);
 });
-afterEach(async () => {
-  await requireSoundAt(store);
-  await root[Symbol.asyncDispose]();
-});
+afterEach(() => machines[Symbol.asyncDispose]());
 
-/** Runs a command about volumes on the machine whose state directory is that. */
-function volume(machine: string, ...args: readonly string[]): Promise<ProgramResult> {
-  const where = ['--store', store.url, '--state-dir', join(root.join(machine), 'state')];
-  const environment = { HOME: root.path, XDG_CONFIG_HOME: '' };
-  const line = [command, 'volume', ...args, ...where];
-  return run(process.execPath, line, { environment, statuses: [0, 1, 2, 10, 11] });
-}
-
-function storeOnly(...args: readonly string[]): Promise<ProgramResult> {
-  const line = [command, 'volume', ...args, '--store', store.url];
-  return run(process.execPath, line, { statuses: [0, 1, 2, 10, 11] });
-}
+const volume = (machine: string, ...args: readonly string[]): Promise<ProgramResult> =>
+  machines.on(machine, 'volume', ...args);
+const storeOnly = (...args: readonly string[]): Promise<ProgramResult> =>
+  machines.storeOnly('volume', ...args);
 
 const fill = (value: string) => `h.pwrite(b"${value}" * 1048576, 0)\nh.shutdown()`;
 

@@ -1,35 +1,24 @@
 /** `elasticdrive volume rollback` as a user runs it, with a daemon and without. */
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { createVolume, Daemon, directoryStore, type TestStore } from '../support/daemon.ts';
+import { CommandMachines } from '../support/command-machine.ts';
+import { Daemon, type TestStore } from '../support/daemon.ts';
 import { nbdsh } from '../support/nbdsh.ts';
-import { type ProgramResult, run, TemporaryDirectory } from '../support/programs.ts';
+import type { ProgramResult, TemporaryDirectory } from '../support/programs.ts';
 import { missingPrograms } from '../support/requirements.ts';
-import { requireSoundAt } from '../support/sound-stores.ts';
 
 const missing = missingPrograms({ nbdsh: 'python3-libnbd' });
-const command = resolve('bin/elasticdrive.js');
+let machines: CommandMachines;
 let root: TemporaryDirectory;
 let store: TestStore;
 beforeEach(async () => {
-  root = await TemporaryDirectory.make();
-  store = directoryStore(root.join('store'));
-  await createVolume(store, 'data', '64MiB');
+  machines = await CommandMachines.make();
+  ({ root, store } = machines);
 });
-afterEach(async () => {
-  await requireSoundAt(store);
-  await root[Symbol.asyncDispose]();
-});
+afterEach(() => machines[Symbol.asyncDispose]());
 
-/** Runs a command on the machine whose state directory is that. */
-function on(machine: string, ...args: readonly string[]): Promise<ProgramResult> {
-  const where = ['--store', store.url, '--state-dir', join(root.join(machine), 'state')];
-  const environment = { HOME: root.path, XDG_CONFIG_HOME: '' };
-  return run(process.execPath, [command, ...args, ...where], {
-    environment,
-    statuses: [0, 1, 2, 10, 11],
-  });
-}
+const on = (machine: string, ...args: readonly string[]): Promise<ProgramResult> =>
+  machines.on(machine, ...args);
 
 function rollback(machine: string, ...args: readonly string[]): Promise<ProgramResult> {
   return on(machine, 'volume', 'rollback', 'data', ...args, '--confirm', 'data');
@@ -65,7 +54,15 @@ it('is refused while a client has the volume, and where another host has it', as
   await using daemon = await Daemon.start({ store, directory: root.join('here') });
   await nbdsh(daemon.uri('data'), fill('a'));
   await on('here', 'snapshot', 'create', 'data', 'good', '--wait');
-  const line = [command, 'volume', 'rollback', 'data', 'good', '--confirm', 'data'];
+  const line = [
+    resolve('bin/elasticdrive.js'),
+    'volume',
+    'rollback',
+    'data',
+    'good',
+    '--confirm',
+    'data',
+  ];
   const socket = join(root.join('here'), 'state', 'control.sock');
   const words = [process.execPath, ...line, '--store', store.url, '--control-socket', socket];
   const inside = `import subprocess\nresult = subprocess.run(${JSON.stringify(words)}, capture_output=True, text=True)\nprint(result.returncode, result.stderr)\nh.shutdown()`;

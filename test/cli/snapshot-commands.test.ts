@@ -1,40 +1,26 @@
 /** `elasticdrive snapshot create`, `list`, `show`, `delete` as a user runs them, with a daemon and without. */
-import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { createVolume, Daemon, directoryStore, type TestStore } from '../support/daemon.ts';
+import { CommandMachines } from '../support/command-machine.ts';
+import { Daemon, type TestStore } from '../support/daemon.ts';
 import { nbdsh } from '../support/nbdsh.ts';
-import { type ProgramResult, run, TemporaryDirectory } from '../support/programs.ts';
+import type { ProgramResult, TemporaryDirectory } from '../support/programs.ts';
 import { missingPrograms } from '../support/requirements.ts';
-import { requireSoundAt } from '../support/sound-stores.ts';
 
 const missing = missingPrograms({ nbdsh: 'python3-libnbd' });
-const command = resolve('bin/elasticdrive.js');
+let machines: CommandMachines;
 let root: TemporaryDirectory;
 let store: TestStore;
 beforeEach(async () => {
-  root = await TemporaryDirectory.make();
-  store = directoryStore(root.join('store'));
-  await createVolume(store, 'data', '64MiB');
+  machines = await CommandMachines.make();
+  ({ root, store } = machines);
 });
-afterEach(async () => {
-  await requireSoundAt(store);
-  await root[Symbol.asyncDispose]();
-});
+afterEach(() => machines[Symbol.asyncDispose]());
 
-/** Runs a command on the machine whose state directory is that. */
-function on(machine: string, ...args: readonly string[]): Promise<ProgramResult> {
-  const where = ['--store', store.url, '--state-dir', join(root.join(machine), 'state')];
-  const environment = { HOME: root.path, XDG_CONFIG_HOME: '' };
-  return run(process.execPath, [command, ...args, ...where], {
-    environment,
-    statuses: [0, 1, 2, 10, 11],
-  });
-}
+const on = (machine: string, ...args: readonly string[]): Promise<ProgramResult> =>
+  machines.on(machine, ...args);
 
-function snapshot(...args: readonly string[]): Promise<ProgramResult> {
-  const line = [command, 'snapshot', ...args, '--store', store.url];
-  return run(process.execPath, line, { statuses: [0, 1, 2, 10, 11] });
-}
+const snapshot = (...args: readonly string[]): Promise<ProgramResult> =>
+  machines.storeOnly('snapshot', ...args);
 
 async function fill(daemon: Daemon, value: string, mebibytes = 1): Promise<void> {
   const code = `h.pwrite(b"${value}" * ${mebibytes * 2 ** 20}, 0)\nh.shutdown()`;
