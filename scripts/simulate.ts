@@ -6,12 +6,8 @@ import { parseArgs } from 'node:util';
 import { Campaign, shapeOf, type Totals } from '../test/simulator/campaign.ts';
 import type { Outcome } from '../test/simulator/run.ts';
 import { type ShapeName, shapes } from '../test/simulator/shapes.ts';
-import {
-  catchPlantedBugs,
-  failAllCalls,
-  repeatSeeds,
-  tryAllSequences,
-} from '../test/simulator/suite.ts';
+import { huntPlantedBugs } from '../test/simulator/hunt.ts';
+import { failAllCalls, repeatSeeds, tryAllSequences } from '../test/simulator/suite.ts';
 
 const longestSequence = 3;
 
@@ -110,15 +106,14 @@ async function runSuite(campaign: Campaign, options: Options): Promise<boolean> 
     return false;
   }
   let isGood = true;
-  for await (const { bug, seeds, message, without } of catchPlantedBugs()) {
-    const verdict = (seeds === undefined ? 'MISSED' : `caught after ${seeds}`).padEnd(17);
-    console.log(`${verdict}${bug.name}${seeds === undefined ? '' : `: ${message.slice(0, 60)}`}`);
-    if (seeds === undefined) isGood = false;
-    if (without?.failure !== undefined) {
-      await showFailure(without, { ...options, shape: 'tiny' });
-      isGood = false;
-    }
-  }
+  await huntPlantedBugs(({ name, seed, message, without }) => {
+    const isCaught = seed !== undefined;
+    const verdict = (isCaught ? `caught by ${seed}` : 'MISSED').padEnd(17);
+    console.log(`${verdict}${name}${isCaught ? `: ${message.slice(0, 60)}` : ''}`);
+    if (without !== undefined)
+      console.log(`seed ${seed} of shape tiny fails without it, too: ${without}`);
+    if (!isCaught || without !== undefined) isGood = false;
+  });
   return isGood;
 }
 

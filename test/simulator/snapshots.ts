@@ -1,11 +1,13 @@
 import { decodeManifest, type Manifest } from '../../src/format/manifest.ts';
 import type { Snapshot } from '../../src/format/snapshot.ts';
-import { openSnapshotView } from '../support/snapshot-reader.ts';
 import { blockBytes } from './contents.ts';
 import type { Engine } from './engine.ts';
 import type { History, Version } from './history.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { SimulatedStore } from './store.ts';
+
+/** So little that what is read is given up all the time. */
+const memoryBytes = 48 * blockBytes;
 
 /** What is known of a snapshot that a client asked for. */
 export interface SnapshotRecord {
@@ -75,6 +77,7 @@ export class SnapshotJudge {
 
   /** Looks at a manifest the moment it is stored. */
   private look(manifest: Manifest): void {
+    const isTaken = manifest.epoch !== this.manifest?.epoch;
     this.manifest = manifest;
     for (const { id, clones } of manifest.snapshots) if (clones.length > 0) this.everCloned.add(id);
     const found = new Map(manifest.snapshots.map((snapshot) => [snapshot.name, snapshot]));
@@ -89,8 +92,16 @@ export class SnapshotJudge {
       }
     }
     for (const name of found.keys()) this.fail(name, 'nobody asked for it');
+    if (isTaken) this.readNewest(manifest);
     if (manifest.writer === undefined && manifest.snapshots.some((each) => !each.isCompleted))
       this.fail('', 'a volume was given up with one that is not completed');
+  }
+
+  /** Another has the volume, and has closed no epoch yet: what is completed must be there for readers. */
+  private readNewest(manifest: Manifest): void {
+    const snapshot = manifest.snapshots.findLast(({ isCompleted }) => isCompleted);
+    const record = snapshot && this.records.get(snapshot.name);
+    if (record !== undefined) this.read(record, snapshot as Snapshot, manifest);
   }
 
   private fail(name: string, what: string): void {
@@ -113,12 +124,12 @@ export class SnapshotJudge {
     manifest: Manifest,
   ): Promise<void> {
     const { engine, scheduler, store } = this;
-    const device = await openSnapshotView(store.truth, manifest, snapshot, {
-      open: engine.openReadOnly,
-      clock: scheduler,
-    });
+    const memory = new engine.VersionMemory(memoryBytes);
+    const reader = new engine.SnapshotReader({ store: store.truth, clock: scheduler, memory });
+    const device = await reader.open(manifest, snapshot, { readaheadBytes: 0 });
     const content = new Uint8Array(device.sizeBytes);
     await device.read(0, content);
+    await device.close();
     this.readCount += 1;
     const wrong = compareWith(record, content);
     if (wrong !== undefined) throw new Error(`snapshot ${record.name}: ${wrong}`);

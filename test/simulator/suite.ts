@@ -1,11 +1,8 @@
-import { plantedBugs } from './canaries.ts';
 import type { Campaign } from './campaign.ts';
 import { loadEngine } from './engine.ts';
 import { type ExhaustiveResult, runExhaustive } from './exhaustive.ts';
 import { failEachCall, type FailingPart } from './nth-failure.ts';
-import type { PlantedBug } from './planted.ts';
 import type { Outcome } from './run.ts';
-import { runSeed } from './run.ts';
 import { foundBugs } from './seeds.ts';
 import { shapes } from './shapes.ts';
 
@@ -32,33 +29,4 @@ export async function failAllCalls(): Promise<number> {
 
 export async function tryAllSequences(longest: number): Promise<ExhaustiveResult> {
   return runExhaustive(await loadEngine(shapes.tiny), longest);
-}
-
-/** A planted bug, and the number of seeds after which it was seen; `undefined` when it was not. */
-export interface Catch {
-  readonly bug: PlantedBug;
-  readonly seeds: number | undefined;
-  readonly message: string;
-  /** What the seed that saw it does without it: nothing may be wrong then. */
-  readonly without: Outcome | undefined;
-}
-
-/**
- * Plants each bug in the engine, one at a time, and lets the simulator look for it, with the same seeds
- * each time: that it is missed says that something has changed. The seed that sees it is one that goes
- * the way to it, and is run as things are, too.
- */
-export async function* catchPlantedBugs(): AsyncGenerator<Catch> {
-  const plain = await loadEngine(shapes.tiny);
-  for (const bug of plantedBugs) {
-    const engine = await loadEngine([...shapes.tiny, ...bug.patches]);
-    let caught: Catch = { bug, seeds: undefined, message: '', without: undefined };
-    for (let seeds = 1; seeds <= bug.seeds && caught.seeds === undefined; seeds += 1) {
-      const { failure } = await runSeed(engine, seeds);
-      if (failure === undefined) continue;
-      const without = await runSeed(plain, seeds);
-      caught = { bug, seeds, message: failure.message, without };
-    }
-    yield caught;
-  }
 }

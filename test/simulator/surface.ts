@@ -11,7 +11,6 @@ export { deleteVolume } from '../../src/volume/deletion.ts';
 export { findStoredMoment, openMoment } from '../../src/volume/moment-reader.ts';
 export { windowOf } from '../../src/volume/moments.ts';
 export { changeManifest } from '../../src/volume/manifest-change.ts';
-export { openReadOnly } from '../../src/volume/read-only-volume.ts';
 export { removeSnapshot } from '../../src/volume/snapshot-changes.ts';
 export { openVolume } from '../../src/volume/open-volume.ts';
 export { withConcurrencyLimit } from '../../src/store/with-concurrency-limit.ts';

@@ -11,7 +11,7 @@ export const versionBugs: readonly PlantedBug[] = [
   ),
   planted(
     'a snapshot is read without knowing where an epoch that nobody has closed ends',
-    1000,
+    200,
     'volume/snapshot-reader.ts',
     'access.view = closedAtHead(manifest);',
     'access.view = manifest;',

@@ -1,5 +1,5 @@
 import type { BlockDevice } from '../../src/base/block-device.ts';
-import { type Clock, systemClock } from '../../src/base/clock.ts';
+import { systemClock } from '../../src/base/clock.ts';
 import type { ObjectStore } from '../../src/base/object-store.ts';
 import { encodeManifest, type Manifest, type Tenure } from '../../src/format/manifest.ts';
 import { manifestKey } from '../../src/format/names.ts';
@@ -24,17 +24,11 @@ function viewOf(manifest: Manifest, snapshot: Snapshot): Manifest {
   };
 }
 
-interface Opening {
-  readonly open: typeof openReadOnly;
-  readonly clock: Clock;
-}
-
 /** A completed snapshot as a device, from what its checkpoint refers to in the store and nothing else. */
 export async function openSnapshotView(
   store: ObjectStore,
   manifest: Manifest,
   snapshot: Snapshot,
-  { open, clock }: Opening = { open: openReadOnly, clock: systemClock },
 ): Promise<BlockDevice> {
   const value = encodeManifest(viewOf(manifest, snapshot));
   const key = manifestKey(manifest.id);
@@ -45,7 +39,13 @@ export async function openSnapshotView(
   };
   const { name } = manifest;
   const settings = { ...defaultVolumeSettings, cacheBytes: 2 ** 20 };
-  return open({ store: view, clock, name, settings, reason: 'it is a snapshot' });
+  return openReadOnly({
+    store: view,
+    clock: systemClock,
+    name,
+    settings,
+    reason: 'it is a snapshot',
+  });
 }
 
 /** All bytes of a snapshot. */
