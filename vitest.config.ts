@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { ResultsReporter } from './scripts/results-reporter.ts';
 
@@ -23,6 +24,8 @@ export default defineConfig({
         },
       },
     ],
+    // Most of the time a test waits for a disk, a server or a guest: two files at once, even on two cores.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     testTimeout: 30_000,
     passWithNoTests: false,
     allowOnly: false,

@@ -226,7 +226,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   planted(
     'a flush covers only what its own connection has written',
-    400,
+    3000,
     'nbd/transmission.ts',
     'if (request.command === command.flush) return device.flush();',
     `if (request.command === command.flush) {
@@ -253,7 +253,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   ),
   planted(
     'a flush lets go of what was answered after it was asked for',
-    3000,
+    6000,
     'nbd/remote-device.ts',
     'this.changes.flushed(covered);',
     'if (covered.size >= 0) this.changes.flushed(this.changes.mark());',

@@ -18,7 +18,7 @@ export const cloneBugs: readonly PlantedBug[] = [
   ),
   {
     name: 'a clone of a clone is not pinned at the first ancestor',
-    seeds: 1000,
+    seeds: 2000,
     patches: [
       {
         file: 'volume/cloning.ts',

@@ -18,7 +18,7 @@ export const snapshotBugs: readonly PlantedBug[] = [
   ),
   planted(
     'a checkpoint goes past a cut that is not in the manifest yet',
-    1000,
+    5000,
     'volume/checkpointer.ts',
     'const hold = { segment };',
     'const hold = { segment: Number.POSITIVE_INFINITY, cut: segment };',
@@ -54,7 +54,7 @@ export const snapshotBugs: readonly PlantedBug[] = [
   ),
   planted(
     'a volume is rolled back to a table that is not stored yet',
-    1000,
+    4000,
     'volume/rollback.ts',
     '() => store.put(key, [object]),',
     'async () => void store.put(key, [object]).catch(() => undefined),',

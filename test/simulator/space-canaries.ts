@@ -32,7 +32,7 @@ export const spaceBugs: readonly PlantedBug[] = [
   ),
   planted(
     'a compacted object is named before it is stored',
-    3000,
+    6000,
     'volume/compactor.ts',
     'const attempts = await placer.put(made.key, [packed.body]);',
     'const attempts = 2; void placer.put(made.key, [packed.body.slice()]).catch(() => undefined);',
