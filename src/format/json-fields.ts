@@ -75,6 +75,11 @@ export class Fields {
     return value as Record<string, string>;
   }
 
+  nested<T>(key: string, decode: (value: unknown) => T): T {
+    if (!this.has(key)) throw this.wrong(key, 'there');
+    return decode(this.object[key]);
+  }
+
   optional<T>(key: string, decode: (value: unknown) => T, absent?: null): T | undefined {
     const value = this.object[key] ?? (key in this.object ? null : absent);
     if (value === undefined) throw this.wrong(key, 'a value or null');
