@@ -1,0 +1,156 @@
+import { randomBytes, randomFillSync } from 'node:crypto';
+import { isStorageError, StorageError } from '../base/errors.ts';
+import type { KeyContext, WrappedKey } from '../format/wrapped-key.ts';
+import { open, seal } from './aead.ts';
+import type { KeyDescription, KeyProvider } from './key-provider.ts';
+import type { KeyEntry, SealedVersions } from './keyring-entry.ts';
+import type { AskPassphrase, Passphrase } from './passphrase.ts';
+import { deriveByScrypt, newScryptParameters, type ScryptParameters } from './scrypt.ts';
+import { SymmetricKey, symmetricKeyBytes } from './symmetric-key.ts';
+import { wipe } from './wiping.ts';
+
+export interface PassphraseKeyOptions {
+  readonly entry: KeyEntry;
+  /** The path of the keyring. */
+  readonly keyring: string;
+  readonly ask: AskPassphrase;
+  readonly save: (entry: KeyEntry) => Promise<void>;
+}
+
+/** A key of the keyring, opened with its passphrase each time that it is used for something. */
+export class PassphraseKey implements KeyProvider {
+  readonly #options: PassphraseKeyOptions;
+  #entry: KeyEntry;
+
+  constructor(options: PassphraseKeyOptions) {
+    this.#options = options;
+    this.#entry = options.entry;
+  }
+
+  wrap(secret: Uint8Array, context: KeyContext): Promise<WrappedKey> {
+    return this.#use((key) => key.wrap(secret, context));
+  }
+
+  async unwrap(wrapped: WrappedKey, context: KeyContext): Promise<Uint8Array> {
+    const [secret] = await this.unwrapAll([{ wrapped, context }]);
+    return secret as Uint8Array;
+  }
+
+  /** Opens the key once for all of them. */
+  unwrapAll(
+    all: readonly { readonly wrapped: WrappedKey; readonly context: KeyContext }[],
+  ): Promise<Uint8Array[]> {
+    return this.#use((key) =>
+      Promise.all(all.map(({ wrapped, context }) => key.unwrap(wrapped, context))),
+    );
+  }
+
+  /** That the passphrase is the right one; `wrong-key` when it is not. */
+  async verify(): Promise<void> {
+    await this.#use(() => Promise.resolve());
+  }
+
+  rotate(): Promise<number> {
+    return this.rotateUnder(undefined);
+  }
+
+  /** A new version. All are sealed with this passphrase from now on, or with the one that opened them. */
+  async rotateUnder(next: Passphrase | undefined): Promise<number> {
+    const present = await this.#options.ask(this.#entry.name);
+    const versions = await this.#open(present);
+    try {
+      versions.push(randomFillSync(new Uint8Array(symmetricKeyBytes)));
+      const sealed = await sealVersions(this.#entry.id, versions, (next ?? present).bytes);
+      this.#entry = { ...this.#entry, version: versions.length, sealed };
+    } finally {
+      wipe(present.bytes, next?.bytes, ...versions);
+    }
+    await this.#options.save(this.#entry);
+    return this.#entry.version;
+  }
+
+  describe(): KeyDescription {
+    return { kind: 'passphrase', where: this.#where };
+  }
+
+  get #where(): string {
+    return `in the keyring ${this.#options.keyring}`;
+  }
+
+  async #use<T>(action: (key: SymmetricKey) => Promise<T>): Promise<T> {
+    const { name, id } = this.#entry;
+    const passphrase = await this.#options.ask(name);
+    let key: SymmetricKey | undefined;
+    try {
+      const versions = await this.#open(passphrase);
+      key = new SymmetricKey({ name, id, where: this.#where, versions });
+      return await action(key);
+    } finally {
+      wipe(passphrase.bytes);
+      key?.wipe();
+    }
+  }
+
+  async #open({ bytes, from }: Passphrase): Promise<Uint8Array[]> {
+    const { name, id, sealed } = this.#entry;
+    if (sealed === undefined) throw new StorageError('internal', `the key "${name}" is not sealed`);
+    try {
+      return await openVersions(id, sealed, bytes);
+    } catch (error) {
+      if (!isStorageError(error, 'wrong-key')) throw error;
+      throw new StorageError(
+        'wrong-key',
+        `the passphrase ${from} does not open the key "${name}" ${this.#where}`,
+      );
+    }
+  }
+}
+
+/** A new key, sealed with this passphrase. */
+export async function newPassphraseKey(
+  name: string,
+  createdAt: string,
+  passphrase: Uint8Array,
+): Promise<KeyEntry> {
+  const id = randomBytes(16).toString('hex');
+  const key = randomFillSync(new Uint8Array(symmetricKeyBytes));
+  const sealed = await sealVersions(id, [key], passphrase);
+  wipe(key);
+  return { name, id, provider: 'passphrase', createdAt, version: 1, sealed, settings: {} };
+}
+
+async function sealVersions(
+  id: string,
+  versions: readonly Uint8Array[],
+  passphrase: Uint8Array,
+): Promise<SealedVersions> {
+  const scrypt = newScryptParameters();
+  const over = await deriveByScrypt(passphrase, scrypt, symmetricKeyBytes);
+  const sealed = versions.map((key, at) => seal(over, key, bindingOf(id, at + 1, scrypt)));
+  wipe(over);
+  return { scrypt, versions: sealed };
+}
+
+async function openVersions(
+  id: string,
+  { scrypt, versions }: SealedVersions,
+  passphrase: Uint8Array,
+): Promise<Uint8Array[]> {
+  const over = await deriveByScrypt(passphrase, scrypt, symmetricKeyBytes);
+  const opened: Uint8Array[] = [];
+  try {
+    versions.forEach((sealed, at) =>
+      opened.push(open(over, sealed, bindingOf(id, at + 1, scrypt))),
+    );
+    return opened;
+  } catch (error) {
+    wipe(...opened);
+    throw error;
+  } finally {
+    wipe(over);
+  }
+}
+
+function bindingOf(id: string, version: number, { N, r, p }: ScryptParameters): Uint8Array {
+  return Buffer.from(JSON.stringify(['elasticdrive keyring 1', id, version, N, r, p]));
+}
