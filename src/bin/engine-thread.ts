@@ -22,6 +22,8 @@ const packer = new Packer(disk);
 const shared = new Map<number, Uint8Array>();
 /** Objects that are put together, by the name of their build. */
 const builds = new Map<number, CompactedBuilder>();
+/** Memory of a build that has ended, for the next: 8 MiB of garbage for each would else be collected. */
+let spare: Uint8Array | undefined;
 
 async function answer(job: ThreadJob): Promise<void> {
   const reply = await perform(job).catch((error: unknown): ThreadReply => {
@@ -35,26 +37,37 @@ async function perform(job: ThreadJob): Promise<ThreadReply> {
   const { id } = job;
   if ('fold' in job) return { id, folded: foldPages(job.fold) };
   if ('add' in job) {
-    buildOf(job.build).add(job.add);
+    buildOf(job.build).add({ stored: memoryOf(job.from), frames: job.add });
     return { id };
   }
-  const into = shared.get(job.into);
-  if (into === undefined) throw new StorageError('internal', 'a thread was not given memory');
+  const into = memoryOf(job.into);
   if ('pack' in job) return { id, packed: await packer.pack(job.pack, into) };
   const packed = buildOf(job.build).finish(job.finish, into);
-  builds.delete(job.build);
+  end(job.build);
   return { id, packed };
 }
 
+function memoryOf(name: number): Uint8Array {
+  const memory = shared.get(name);
+  if (memory === undefined) throw new StorageError('internal', 'a thread was not given memory');
+  return memory;
+}
+
 function buildOf(build: number): CompactedBuilder {
-  const known = builds.get(build) ?? new CompactedBuilder();
+  const known = builds.get(build) ?? new CompactedBuilder(spare);
+  if (known.memory === spare) spare = undefined;
   builds.set(build, known);
   return known;
+}
+
+function end(build: number): void {
+  spare ??= builds.get(build)?.memory;
+  builds.delete(build);
 }
 
 port.on('message', (request: ThreadRequest) => {
   if ('share' in request) shared.set(request.share, new Uint8Array(request.memory));
   else if ('forget' in request) shared.delete(request.forget);
-  else if ('drop' in request) builds.delete(request.drop);
+  else if ('drop' in request) end(request.drop);
   else void answer(request);
 });

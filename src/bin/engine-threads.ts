@@ -1,7 +1,12 @@
 import { Worker } from 'node:worker_threads';
 import { type ErrorCode, StorageError } from '../base/errors.ts';
-import type { CompactJob, MovedPart } from '../volume/compacted-builder.ts';
-import { type EngineWorkers, ObjectMemory, type PackedObject } from '../volume/engine-workers.ts';
+import type { CompactJob, MovedFrame } from '../volume/compacted-builder.ts';
+import {
+  type EngineWorkers,
+  ObjectMemory,
+  type PackedObject,
+  PartMemory,
+} from '../volume/engine-workers.ts';
 import type { FoldedPage, FoldJob } from '../volume/fold.ts';
 import type { PackedSegment, PackJob } from '../volume/pack.ts';
 
@@ -18,7 +23,12 @@ export type ThreadRequest =
 export type ThreadJob =
   | { readonly id: number; readonly pack: PackJob; readonly into: number }
   | { readonly id: number; readonly fold: FoldJob }
-  | { readonly id: number; readonly build: number; readonly add: MovedPart }
+  | {
+      readonly id: number;
+      readonly build: number;
+      readonly add: readonly MovedFrame[];
+      readonly from: number;
+    }
   | {
       readonly id: number;
       readonly build: number;
@@ -70,7 +80,7 @@ class EngineThread {
     return this.pending.size;
   }
 
-  /** What of `given` the job is of goes over to the thread, without a copy. */
+  /** `given` goes over to the thread, without a copy. */
   run(job: ThreadJob, given: readonly ArrayBuffer[] = []): Promise<ThreadReply> {
     if (this.ended !== undefined) return Promise.reject(this.ended);
     return new Promise((resolve, reject) => {
@@ -134,9 +144,11 @@ export function createEngineThreads(stateDirectory: string, count: number): Engi
     return threads.reduce((best, next) => (next.load < best.load ? next : best));
   };
 
-  const nameOf = (into: SharedArrayBuffer): number => {
-    const name = names.get(into) ?? nextId++;
-    names.set(into, name);
+  /** What the thread knows this memory by. */
+  const nameFor = (thread: EngineThread, shared: SharedArrayBuffer): number => {
+    const name = names.get(shared) ?? nextId++;
+    names.set(shared, name);
+    thread.share(name, shared);
     return name;
   };
 
@@ -146,8 +158,7 @@ export function createEngineThreads(stateDirectory: string, count: number): Engi
     jobInto: (name: number) => ThreadJob,
   ): Promise<PackedObject> => {
     const into = memory.take();
-    const name = nameOf(into);
-    thread.share(name, into);
+    const name = nameFor(thread, into);
     const { packed } = await thread.run(jobInto(name));
     if (packed === undefined) throw new StorageError('internal', 'a thread packed nothing');
     return {
@@ -166,20 +177,27 @@ export function createEngineThreads(stateDirectory: string, count: number): Engi
       const build = nextId++;
       // What was added is on this thread and no other.
       const thread = leastBusy();
+      const parts = new PartMemory(memory);
       return {
-        async add(part) {
-          const { buffer, byteLength } = part.stored;
-          const isWhole = buffer instanceof ArrayBuffer && buffer.byteLength === byteLength;
-          const stored = isWhole ? part.stored : part.stored.slice();
-          const given = stored.buffer as ArrayBuffer;
-          await thread.run({ id: nextId++, build, add: { ...part, stored } }, [given]);
+        allocate: (lengthBytes) => parts.allocate(lengthBytes),
+        async add({ stored, frames }) {
+          const from = nameFor(thread, parts.holding(stored));
+          await thread.run({ id: nextId++, build, add: frames, from });
+          parts.free();
         },
-        finish: (job) => makeObject(thread, (into) => ({ id: nextId++, build, finish: job, into })),
-        drop: () => thread.drop(build),
+        finish(job) {
+          parts.end();
+          return makeObject(thread, (into) => ({ id: nextId++, build, finish: job, into }));
+        },
+        drop() {
+          parts.end();
+          thread.drop(build);
+        },
       };
     },
     async fold(job) {
-      const { folded } = await leastBusy().run({ id: nextId++, fold: job });
+      const given = job.pages.flatMap(({ assignments }) => assignments.map(({ buffer }) => buffer));
+      const { folded } = await leastBusy().run({ id: nextId++, fold: job }, given);
       if (folded === undefined) throw new StorageError('internal', 'a thread folded nothing');
       return folded;
     },

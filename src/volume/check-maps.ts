@@ -8,7 +8,7 @@ import { nowhere } from '../format/map-page.ts';
 import { type CheckpointPosition, checkpointKey } from '../format/names.ts';
 import type { ReferenceWindow } from './check-references.ts';
 import type { Findings } from './check-report.ts';
-import { PageGrouping, type SegmentEntries } from './fold.ts';
+import { assignAll, PageGrouping, type SegmentEntries } from './fold.ts';
 import { MapPage } from './map-page.ts';
 import { eachSharedRun, MapUnion, type ReadPage, type SharedPage } from './map-union.ts';
 import { isMissingObject } from './object-errors.ts';
@@ -190,11 +190,7 @@ export class MapsCheck {
     if (ofHead !== undefined && stored === undefined && since.keepsStored) return undefined;
     const page = new MapPage(nowhere.hole);
     if (since.keepsStored) stored?.forEachRun((...run) => page.assign(...run));
-    const { list } = since;
-    for (let at = 0; at < list.length; at += 4) {
-      const [start = 0, count = 0, segment = 0, index = 0] = list.slice(at, at + 4);
-      page.assign(start, count, segment, index);
-    }
+    assignAll(page, since.parts());
     return page;
   }
 

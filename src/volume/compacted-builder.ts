@@ -44,8 +44,14 @@ export interface CompactJob {
 
 /** Puts together an object of blocks that are left of others; verifies every frame that it takes from. */
 export class CompactedBuilder {
-  private readonly data = new Uint8Array(segmentDataBytes);
+  /** What was added, from its start on. */
+  readonly memory: Uint8Array;
   private bytes = 0;
+
+  /** `memory` has room for a whole segment. */
+  constructor(memory: Uint8Array = new Uint8Array(segmentDataBytes)) {
+    this.memory = memory;
+  }
 
   add({ stored, frames }: MovedPart): void {
     for (const frame of frames) {
@@ -57,7 +63,7 @@ export class CompactedBuilder {
         if ((frame.wanted & (1 << block)) === 0) continue;
         const from = block * blockBytes;
         if (from >= plain.byteLength) throw corrupt('a block that is to be moved is not there');
-        this.data.set(plain.subarray(from, from + blockBytes), this.bytes);
+        this.memory.set(plain.subarray(from, from + blockBytes), this.bytes);
         this.bytes += blockBytes;
       }
     }
@@ -65,7 +71,7 @@ export class CompactedBuilder {
 
   /** Writes the object of all that was added to the start of `into`. */
   finish({ volumeId, at, sources, codec }: CompactJob, into: Uint8Array): PackedSegment {
-    const data = this.data.subarray(0, this.bytes);
+    const data = this.memory.subarray(0, this.bytes);
     const frameCount = Math.ceil(data.byteLength / frameBytes);
     const plain = encodeSources(sources);
     const table = compress(plain, 'zstd');

@@ -148,9 +148,10 @@ export class Compactor {
 
   private async copy(survivors: Survivors, target: Target): Promise<void> {
     const { store, pacer } = this.context;
+    const allocate = (lengthBytes: number): Uint8Array => target.build.allocate(lengthBytes);
     for (const range of rangesOf(survivors)) {
       await pacer.pace(range.lengthBytes);
-      const stored = await store.get(survivors.key, range);
+      const stored = await store.get(survivors.key, range, { allocate });
       this.readBytes += stored.byteLength;
       await target.build.add(range.part(stored));
     }

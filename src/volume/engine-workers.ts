@@ -15,7 +15,9 @@ export interface EngineWorkers {
 
 /** An object that is put together part by part, on one thread. */
 export interface CompactedBuild {
-  /** As `CompactedBuilder.add`; the memory of the part may be taken away. */
+  /** Memory to read a part into: what was given before is read no more, but something may still write to it. */
+  allocate(lengthBytes: number): Uint8Array;
+  /** As `CompactedBuilder.add`; the memory of the part is used again. */
   add(part: MovedPart): Promise<void>;
   /** The object of all that was added. */
   finish(job: CompactJob): Promise<PackedObject>;
@@ -44,6 +46,43 @@ export class ObjectMemory {
   }
 }
 
+/** The memory that the parts of one object are read into, one after the other. */
+export class PartMemory {
+  private readonly memory: ObjectMemory;
+  private current: SharedArrayBuffer | undefined;
+  /** Nothing writes to the current one any more. */
+  private isFree = false;
+
+  constructor(memory: ObjectMemory) {
+    this.memory = memory;
+  }
+
+  /** As `CompactedBuild.allocate`. */
+  allocate(lengthBytes: number): Uint8Array {
+    if (!this.isFree) this.current = undefined;
+    this.current ??= this.memory.take();
+    this.isFree = false;
+    return new Uint8Array(this.current, 0, lengthBytes);
+  }
+
+  /** The memory with what was read at its start, wherever that lay, until `free`. */
+  holding(stored: Uint8Array): SharedArrayBuffer {
+    if (this.current !== undefined && stored.buffer === this.current) return this.current;
+    this.allocate(stored.byteLength).set(stored);
+    return this.current as unknown as SharedArrayBuffer;
+  }
+
+  free(): void {
+    this.isFree = true;
+  }
+
+  /** No part is read any more. */
+  end(): void {
+    if (this.isFree && this.current !== undefined) this.memory.give(this.current);
+    this.current = undefined;
+  }
+}
+
 /** Does the work in place: for tests and the simulator. */
 export function inlineWorkers(disk: LocalDisk): EngineWorkers {
   const packer = new Packer(disk);
@@ -61,15 +100,22 @@ export function inlineWorkers(disk: LocalDisk): EngineWorkers {
     fold: async (job) => foldPages(job),
     compact() {
       const builder = new CompactedBuilder();
+      const parts = new PartMemory(memory);
       return {
-        add: async (part) => builder.add(part),
+        allocate: (lengthBytes) => parts.allocate(lengthBytes),
+        async add({ stored, frames }) {
+          const bytes = new Uint8Array(parts.holding(stored), 0, stored.byteLength);
+          builder.add({ stored: bytes, frames });
+          parts.free();
+        },
         async finish(job) {
+          parts.end();
           const into = memory.take();
           const { bodyBytes, frames } = builder.finish(job, new Uint8Array(into));
           const body = new Uint8Array(into, 0, bodyBytes);
           return { body, frames, release: ({ mayBeRead }) => !mayBeRead && memory.give(into) };
         },
-        drop: () => undefined,
+        drop: () => parts.end(),
       };
     },
     close: async () => undefined,

@@ -4,12 +4,13 @@ import { pageBlocks } from '../format/geometry.ts';
 import { decodePage, encodePage, nowhere } from '../format/map-page.ts';
 import { MapPage } from './map-page.ts';
 
-/** Assignments to one page, in order, four numbers each: start, count, segment, index. */
+/** What becomes of one page. */
 export interface PageChange {
   readonly pageIndex: number;
   /** The page as stored now; `undefined` when it is one hole, or nothing of it stays. */
   readonly stored: Uint8Array | undefined;
-  readonly assignments: Uint32Array;
+  /** In order, four numbers each: start, count, segment, index. */
+  readonly assignments: readonly Uint32Array<ArrayBuffer>[];
 }
 
 export interface FoldJob {
@@ -31,17 +32,23 @@ export function foldPages(job: FoldJob): FoldedPage[] {
       change.stored === undefined
         ? new MapPage(nowhere.hole)
         : MapPage.fromRuns(decodePage(change.stored));
-    const list = change.assignments;
-    for (let at = 0; at < list.length; at += 4) {
-      page.assign(
-        list[at] as number,
-        list[at + 1] as number,
-        list[at + 2] as number,
-        list[at + 3] as number,
-      );
-    }
+    assignAll(page, change.assignments);
     return storedForm(change.pageIndex, page);
   });
+}
+
+/** Makes the assignments of `PageChange`. */
+export function assignAll(page: MapPage, assignments: PageChange['assignments']): void {
+  for (const part of assignments) {
+    for (let at = 0; at < part.length; at += 4) {
+      page.assign(
+        part[at] as number,
+        part[at + 1] as number,
+        part[at + 2] as number,
+        part[at + 3] as number,
+      );
+    }
+  }
 }
 
 /** A page as it is to be stored. */
@@ -76,10 +83,48 @@ export function lastTimeMs({ entries, openedMs }: TimedEntries): number {
   return openedMs + entryTimeMs(viewOf(entries), entries.byteLength - entryBytes);
 }
 
-/** What becomes of one page: whether its stored form still counts, and the assignments over it. */
-export interface PageAssignments {
-  keepsStored: boolean;
-  readonly list: number[];
+/** Numbers in the smallest and in the largest part of the assignments of one page. */
+const firstPartNumbers = 4 * 8;
+const lastPartNumbers = 4 * 2048;
+
+/**
+ * What becomes of one page: whether its stored form still counts, and the assignments over it. A
+ * long log of scattered writes has a million of them: 16 bytes each, and nothing copied as they grow.
+ */
+export class PageAssignments {
+  keepsStored = true;
+  private full: Uint32Array<ArrayBuffer>[] = [];
+  private last = new Uint32Array(0);
+  private used = 0;
+
+  add(start: number, count: number, segment: number, index: number): void {
+    if (this.used === this.last.length) this.grow();
+    const { last, used } = this;
+    last[used] = start;
+    last[used + 1] = count;
+    last[used + 2] = segment;
+    last[used + 3] = index;
+    this.used = used + 4;
+  }
+
+  private grow(): void {
+    const { length } = this.last;
+    if (length > 0) this.full.push(this.last);
+    this.last = new Uint32Array(Math.min(lastPartNumbers, Math.max(firstPartNumbers, 2 * length)));
+    this.used = 0;
+  }
+
+  /** Nothing of the page counts any more, stored or assigned. */
+  clear(): void {
+    this.keepsStored = false;
+    this.full = [];
+    this.used = 0;
+  }
+
+  /** As `PageChange.assignments`. */
+  parts(): Uint32Array<ArrayBuffer>[] {
+    return [...this.full, this.last.subarray(0, this.used)];
+  }
 }
 
 /** The pages that a segment changes, but for those that it makes whole holes. */
@@ -123,7 +168,7 @@ export class PageGrouping {
 function pageOf(pages: Map<number, PageAssignments>, pageIndex: number): PageAssignments {
   let page = pages.get(pageIndex);
   if (page === undefined) {
-    page = { keepsStored: true, list: [] };
+    page = new PageAssignments();
     pages.set(pageIndex, page);
   }
   return page;
@@ -142,11 +187,8 @@ function assignRange(
     const stop = Math.min(end, pageStart + pageBlocks);
     const at = segment === nowhere.segment ? index : index + block - start;
     const page = pageOf(pages, pageIndex);
-    if (stop - block === pageBlocks) {
-      page.keepsStored = false;
-      page.list.length = 0;
-    }
-    page.list.push(block - pageStart, stop - block, segment, at);
+    if (stop - block === pageBlocks) page.clear();
+    page.add(block - pageStart, stop - block, segment, at);
     block = stop;
   }
 }
@@ -166,9 +208,7 @@ function punch(
   }
   const clear = (pageIndex: number): void => {
     if (pageIndex < firstWhole || pageIndex >= endWhole) return;
-    const page = pageOf(pages, pageIndex);
-    page.keepsStored = false;
-    page.list.length = 0;
+    pageOf(pages, pageIndex).clear();
   };
   for (const pageIndex of [...pages.keys()]) clear(pageIndex);
   for (const pageIndex of storedPages()) clear(pageIndex);

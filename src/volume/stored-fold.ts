@@ -54,6 +54,7 @@ export async function storeFold(
   for (let from = 0; from < order.length; from += pagesPerJob) {
     const batch = order.slice(from, from + pagesPerJob);
     const folded = await foldBatch(context.workers, table, batch, grouping.pages);
+    for (const pageIndex of batch) grouping.pages.delete(pageIndex);
     for (const page of folded) await writer.add(page);
   }
   await writer.finish();
@@ -77,7 +78,7 @@ async function foldBatch(
     pageIndices.map(async (pageIndex): Promise<PageChange> => {
       const page = pages.get(pageIndex) as PageAssignments;
       const stored = page.keepsStored ? await table.readStored(pageIndex) : undefined;
-      return { pageIndex, stored, assignments: Uint32Array.from(page.list) };
+      return { pageIndex, stored, assignments: page.parts() };
     }),
   );
   return workers.fold({ pages: changes });
