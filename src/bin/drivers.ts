@@ -1,6 +1,7 @@
 import { realpathSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
+import { buffer } from 'node:stream/consumers';
 import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import type { Drivers, OpenStore, StoreRequest } from '../cli/drivers.ts';
@@ -30,6 +31,8 @@ export function systemDrivers(
     openDisk: createLocalDisk,
     command: [realpathSync(process.execPath), ...serverFlags, realpathSync(process.argv[1] ?? '')],
     pid: process.pid,
+    userId: process.getuid?.(),
+    readStandardInput: () => buffer(process.stdin),
     notify: notifySystemd,
     writeFile,
     createServer: (catalog, settings, log) =>

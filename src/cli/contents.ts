@@ -1,4 +1,5 @@
 import { configNoun } from './commands/config.ts';
+import { keyNoun } from './commands/key.ts';
 import { proxyVerb } from './commands/proxy.ts';
 import { serveVerb } from './commands/serve.ts';
 import { snapshotNoun } from './commands/snapshot.ts';
@@ -19,6 +20,7 @@ export const contents: readonly (Noun | Verb)[] = [
   snapshotNoun,
   storeNoun,
   configNoun,
+  keyNoun,
   tlsNoun,
   systemdNoun,
   versionVerb,

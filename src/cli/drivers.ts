@@ -23,6 +23,10 @@ export interface Drivers {
   /** What this program was started with: Node and the script, by their paths. */
   readonly command: readonly string[];
   readonly pid: number;
+  /** Who runs it; `undefined` where the system has no such numbers. */
+  readonly userId: number | undefined;
+  /** All of standard input. */
+  readStandardInput(): Promise<Uint8Array>;
   /** Tells the service manager; false when that failed. */
   notify(assignments: readonly string[]): Promise<boolean>;
   writeFile(path: string, text: string): Promise<void>;

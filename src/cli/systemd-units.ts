@@ -56,6 +56,8 @@ WatchdogSec=60
 StateDirectory=elasticdrive
 StateDirectoryMode=0700
 LimitNOFILE=65536
+# What is in memory may be keys: no copy of it is written when something goes wrong.
+LimitCORE=0
 # Whoever is killed for memory, it should not be the one whose clients wait for their disk.
 OOMScoreAdjust=-900
 ${sandbox(options)}${directories.map((each) => `ReadWritePaths=${word(each)}\n`).join('')}

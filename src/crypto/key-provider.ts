@@ -11,6 +11,8 @@ export interface KeyProvider {
   /** What `wrap` uses from now on; what older versions wrapped can still be unwrapped. */
   rotate(): Promise<number>;
   describe(): KeyDescription;
+  /** Wipes what it has opened to do so. */
+  close(): void;
 }
 
 /** For the sentence that says where a key lives. Holds nothing secret. */

@@ -17,9 +17,12 @@ const keyringVersion = 1;
 /** The named keys of this host: one file that its owner alone may read, and that lies in no store. */
 export class Keyring {
   readonly path: string;
+  readonly #guardedBy: string | undefined;
 
-  constructor(path: string) {
+  /** What lies in a directory that somebody else guards may have any mode there. */
+  constructor(path: string, guardedBy?: string) {
     this.path = path;
+    this.#guardedBy = guardedBy;
   }
 
   /** What the file says now; empty where there is none yet. */
@@ -105,7 +108,7 @@ export class Keyring {
     }
     try {
       const { mode } = await handle.stat();
-      if ((mode & 0o077) !== 0) {
+      if ((mode & 0o077) !== 0 && dirname(this.path) !== this.#guardedBy) {
         throw new StorageError(
           'denied',
           `others may read ${this.path}: run "chmod 600 ${this.path}"`,

@@ -17,37 +17,28 @@ export interface PassphraseKeyOptions {
   readonly save: (entry: KeyEntry) => Promise<void>;
 }
 
-/** A key of the keyring, opened with its passphrase each time that it is used for something. */
+/** A key of the keyring, opened with its passphrase when it is first used, until it is closed. */
 export class PassphraseKey implements KeyProvider {
   readonly #options: PassphraseKeyOptions;
   #entry: KeyEntry;
+  #opened: SymmetricKey | undefined;
 
   constructor(options: PassphraseKeyOptions) {
     this.#options = options;
     this.#entry = options.entry;
   }
 
-  wrap(secret: Uint8Array, context: KeyContext): Promise<WrappedKey> {
-    return this.#use((key) => key.wrap(secret, context));
+  async wrap(secret: Uint8Array, context: KeyContext): Promise<WrappedKey> {
+    return (await this.#key()).wrap(secret, context);
   }
 
   async unwrap(wrapped: WrappedKey, context: KeyContext): Promise<Uint8Array> {
-    const [secret] = await this.unwrapAll([{ wrapped, context }]);
-    return secret as Uint8Array;
-  }
-
-  /** Opens the key once for all of them. */
-  unwrapAll(
-    all: readonly { readonly wrapped: WrappedKey; readonly context: KeyContext }[],
-  ): Promise<Uint8Array[]> {
-    return this.#use((key) =>
-      Promise.all(all.map(({ wrapped, context }) => key.unwrap(wrapped, context))),
-    );
+    return (await this.#key()).unwrap(wrapped, context);
   }
 
   /** That the passphrase is the right one; `wrong-key` when it is not. */
   async verify(): Promise<void> {
-    await this.#use(() => Promise.resolve());
+    await this.#key();
   }
 
   rotate(): Promise<number> {
@@ -65,6 +56,7 @@ export class PassphraseKey implements KeyProvider {
     } finally {
       wipe(present.bytes, next?.bytes, ...versions);
     }
+    this.close();
     await this.#options.save(this.#entry);
     return this.#entry.version;
   }
@@ -77,17 +69,21 @@ export class PassphraseKey implements KeyProvider {
     return `in the keyring ${this.#options.keyring}`;
   }
 
-  async #use<T>(action: (key: SymmetricKey) => Promise<T>): Promise<T> {
+  close(): void {
+    this.#opened?.close();
+    this.#opened = undefined;
+  }
+
+  async #key(): Promise<SymmetricKey> {
+    if (this.#opened !== undefined) return this.#opened;
     const { name, id } = this.#entry;
     const passphrase = await this.#options.ask(name);
-    let key: SymmetricKey | undefined;
     try {
       const versions = await this.#open(passphrase);
-      key = new SymmetricKey({ name, id, where: this.#where, versions });
-      return await action(key);
+      this.#opened = new SymmetricKey({ name, id, where: this.#where, versions });
+      return this.#opened;
     } finally {
       wipe(passphrase.bytes);
-      key?.wipe();
     }
   }
 

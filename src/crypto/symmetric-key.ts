@@ -58,7 +58,7 @@ export class SymmetricKey implements KeyProvider {
     return this.#version(this.#versions.length);
   }
 
-  wipe(): void {
+  close(): void {
     wipe(...this.#versions);
   }
 

@@ -56,6 +56,7 @@ describe('elasticdrive systemd install', () => {
     const shown = await install(root, configuration, '--print');
     expect(shown.stdout).toContain('\nListenStream=127.0.0.1:10809\n');
     expect(shown.stdout).toContain('\nListenStream=/run/elasticdrive/nbd.sock\n');
+    expect(shown.stdout).toContain('\nLimitCORE=0\n');
     expect(await readdir(root.path)).toEqual(['config.toml']);
     const directoryStored = 'store = ["file:///srv/disks"]\n';
     const refused = await install(root, directoryStored);

@@ -62,6 +62,9 @@ const snapshotSchedules = list('schedule', `schedules such as ${scheduleHint}`, 
   const schedule = parseSchedule(value);
   return schedule === undefined ? undefined : formatSchedule(schedule);
 });
+const passwordFile = text('path', path.expected, (value, base) =>
+  value === '-' ? value : path.fromTexts([value], base),
+);
 const storeUrls = list('url', storeUrlHint, normalizeStoreUrl);
 const endpoint = text(
   'url',
@@ -237,6 +240,30 @@ export const keys = {
     path,
     'the authorities that Node trusts',
     'PEM file with the certificate authorities of the S3 server',
+  ),
+  keyring: optional<string>(
+    'daemon',
+    path,
+    'keys.json beside the configuration of the user, /etc/elasticdrive/keys.json for root',
+    'File with the keys that encrypt volumes; it lies in no store',
+  ),
+  password_file: optional<string>(
+    'daemon',
+    passwordFile,
+    'the credentials that systemd gives: elasticdrive.KEY, elasticdrive.password',
+    'File with the passphrase of the keys in the keyring; - is standard input',
+  ),
+  password_command: optional<string>(
+    'daemon',
+    text('command', 'a line for the shell'),
+    'none',
+    'Command that prints the passphrase of the key that $ELASTICDRIVE_KEY names',
+  ),
+  recovery_file: optional<string>(
+    'daemon',
+    path,
+    'none',
+    'File with a recovery key, which is used where the key itself is not to be had',
   ),
   'tls.certificate': optional<string>(
     'daemon',

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { StorageError } from '../../base/errors.ts';
@@ -50,6 +51,23 @@ export function likelyStateDirectories(
     ...systemDirectories(environment),
     '/var/lib/elasticdrive',
   ];
+}
+
+/** The keyring: the one that was named, a credential, else the one of the system or of the user. */
+export function keyringPathOf(
+  { settings }: Configuration,
+  environment: Environment,
+  userId: number | undefined,
+): string {
+  if (settings.keyring !== undefined) return settings.keyring;
+  const credentials = environment['CREDENTIALS_DIRECTORY'];
+  const given = credentials === undefined ? undefined : join(credentials, 'elasticdrive.keyring');
+  if (given !== undefined && existsSync(given)) return given;
+  if (userId === 0) return '/etc/elasticdrive/keys.json';
+  const home = environment['HOME'];
+  const configHome = environment['XDG_CONFIG_HOME'] || (home ? join(home, '.config') : undefined);
+  if (configHome !== undefined) return join(configHome, 'elasticdrive', 'keys.json');
+  throw new StorageError('usage', 'there is no HOME for a keyring: name a file with --keyring');
 }
 
 function systemDirectories(environment: Environment): string[] {

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { Writable } from 'node:stream';
 import { systemClock } from '../../base/clock.ts';
 import { StorageError } from '../../base/errors.ts';
+import type { ObjectStore } from '../../base/object-store.ts';
 import { seededRandom } from '../../base/random.ts';
 import { MemorySource } from '../../host/testing/memory-source.ts';
 import { createLocalDisk } from '../../store/local-disk.ts';
@@ -35,14 +36,22 @@ export class TestMachine {
   readonly stderr = new Capture();
   readonly signals = new EventEmitter();
   readonly exits: number[] = [];
+  standardInput = '';
   readonly requests: StoreRequest[] = [];
-  readonly #stores = new Map<string, ReturnType<typeof createMemoryStore>>();
+  readonly #stores = new Map<string, ObjectStore>();
   readonly #environment: Readonly<Record<string, string>>;
   readonly #workingDirectory: string;
 
   constructor(workingDirectory: string, environment: Readonly<Record<string, string>> = {}) {
     this.#workingDirectory = workingDirectory;
     this.#environment = environment;
+  }
+
+  /** The store that commands know by this URL. */
+  storeAt(url: string): ObjectStore {
+    const store = this.#stores.get(url) ?? createMemoryStore();
+    this.#stores.set(url, store);
+    return store;
   }
 
   /** Runs a command line and resolves with its exit status; the streams keep what it printed. */
@@ -72,8 +81,7 @@ export class TestMachine {
       random: seededRandom(1),
       openStore: (request) => {
         this.requests.push(request);
-        const store = this.#stores.get(request.url) ?? createMemoryStore();
-        this.#stores.set(request.url, store);
+        const store = this.storeAt(request.url);
         // What one command leaves in a store is there for the next.
         const named = { ...store, url: request.url, close: () => Promise.resolve() };
         const statistics = {
@@ -97,6 +105,8 @@ export class TestMachine {
       },
       command: ['/usr/bin/node', '/opt/elasticdrive/bin/elasticdrive.js'],
       pid: 1,
+      userId: 1000,
+      readStandardInput: () => Promise.resolve(Buffer.from(this.standardInput)),
       notify: () => Promise.resolve(true),
       writeFile: (path, text) => writeFile(path, text),
       connect: () => Promise.reject(new Error('ECONNREFUSED')),
