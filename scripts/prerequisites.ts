@@ -30,6 +30,9 @@ export const testPackages: Readonly<Record<string, string>> = {
   'nbd-client': "the Linux kernel's NBD client, in the guest",
   mdadm: 'a mirror of a local disk and a volume, in the guest',
   systemd: 'checks the units of a service, and speaks for one',
+  tang: 'a server of keys that are to be had only where it is',
+  clevis: 'the usual client of that, which must read what we wrap, and we what it wraps',
+  jose: 'thumbprints of keys to compare ours with',
   postgresql: 'a database whose commits must survive, on a volume',
 };
 

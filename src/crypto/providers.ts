@@ -8,6 +8,7 @@ import type { Keyring } from './keyring.ts';
 import type { KeyEntry } from './keyring-entry.ts';
 import type { AskPassphrase } from './passphrase.ts';
 import { PassphraseKey } from './passphrase-key.ts';
+import { tangKeeper, tangSettingsOf } from './tang.ts';
 
 /** What providers need of the machine. */
 export interface KeySurroundings {
@@ -36,6 +37,8 @@ function keeperOf(entry: KeyEntry, { environment }: KeySurroundings): KeyKeeper 
   switch (entry.provider) {
     case 'command':
       return commandKeeper(entry, environment);
+    case 'tang':
+      return tangKeeper(entry.settings);
     default:
       throw new StorageError('unsupported', `this program knows no ${entry.provider} keys`);
   }
@@ -49,6 +52,11 @@ export async function providerFor(
   const { keys } = await surroundings.keyring.read();
   const known = keys.find(({ id }) => id === wrapped.keyId);
   if (known !== undefined) return providerOf(known, surroundings);
+  const { provider, keyName: name, keyId: id, keyVersion: version, fields } = wrapped;
+  if (provider === 'tang') {
+    const settings = tangSettingsOf(fields);
+    return providerOf({ provider, name, id, version, createdAt: '', settings }, surroundings);
+  }
   const here = `which is not in the keyring ${surroundings.keyring.path}`;
   throw new StorageError(
     'wrong-key',

@@ -13,10 +13,13 @@ export const createVerb: Verb = {
   examples: [
     ['create main --password-file /etc/elasticdrive/password', 'sealed with a passphrase'],
     ['create main --recovery --password-file -', 'and one for paper, shown once'],
+    ['create rack --tang http://tang.example.org', 'to be had only where that server is'],
     ['create token --command "/usr/local/bin/wrap-key --slot 9"', 'kept by a program'],
   ],
   arguments: [['<name>', 'its name, unique in the keyring']],
   options: [
+    new Option('--tang <url>', 'kept by a Tang server, as "clevis encrypt tang" does'),
+    new Option('--thumbprint <text>', 'of a key that the Tang server signs with (tang-show-keys)'),
     new Option('--command <line>', 'kept by this program; words with spaces between'),
     new Option('--id <id>', 'the id that the key has on another host').hideHelp(),
     new Option('--recovery', 'make a recovery key with it, and print it'),
@@ -40,6 +43,12 @@ async function create(invocation: Invocation): Promise<undefined> {
   if (before.keys.some((each) => each.name === name)) throw nameTaken(name);
   const createdAt = isoTime(drivers.clock.wallMs());
   const made = await makeEntry(name, createdAt, options, surroundings);
+  if (made.provider === 'tang' && options['thumbprint'] === undefined) {
+    const { url, thumbprint } = made.settings;
+    output.warning(
+      `${url} was believed to be the right server; "tang-show-keys" there must print ${thumbprint}`,
+    );
+  }
   const { newRecoveryKey } = await import('../../crypto/recovery-key.ts');
   const recovery = options['recovery'] === true ? newRecoveryKey() : undefined;
   const entry = recovery === undefined ? made : { ...made, recovery: recovery.publicKey };
@@ -68,7 +77,15 @@ async function makeEntry(
 ): Promise<KeyEntry> {
   const id = idIn(options) ?? randomBytes(16).toString('hex');
   const elsewhere = { name, id, createdAt, version: 1 };
-  const { command } = options;
+  const { command, tang, thumbprint } = options;
+  if (typeof tang === 'string') {
+    if (!/^https?:\/\/[^@?#\s]+$/.test(tang)) {
+      throw new StorageError('usage', '--tang expected a URL such as "http://tang.example.org"');
+    }
+    const { fetchAdvertisement } = await import('../../crypto/tang.ts');
+    const settings = await fetchAdvertisement(tang, thumbprint as string | undefined);
+    return { ...elsewhere, provider: 'tang', settings: { ...settings } };
+  }
   if (typeof command === 'string') {
     const { commandSettings } = await import('../../crypto/command-keeper.ts');
     const words = command.split(' ').filter((word) => word !== '');
