@@ -72,6 +72,8 @@ export class Ownership {
   private lostError: StorageError | undefined;
   private onLost: (error: StorageError) => void = () => undefined;
   private lastVariant = 0;
+  /** Of the changes of this epoch: no two that were ever tried have the same. */
+  private lastLease = 0;
   private alsoChange: (manifest: Manifest) => Manifest = (manifest) => manifest;
   /** How long what is known of the volume holds. */
   readonly lease: Lease;
@@ -139,14 +141,15 @@ export class Ownership {
 
   /** Changes the manifest; `change` sees it as it is then. `lost-ownership` when it is another's. */
   update(change: (manifest: Manifest) => Manifest): Promise<void> {
-    return this.inTurn(() =>
-      this.swap((before) => {
+    return this.inTurn(() => {
+      const lease = Math.max(this.lastLease, this.manifest.writer?.lease ?? 0) + 1;
+      this.lastLease = lease;
+      return this.swap((before) => {
         const changed = noteTurn(before, this.alsoChange(change(before)));
         const { writer } = changed;
-        const renewed = writer === undefined ? undefined : { ...writer, lease: writer.lease + 1 };
-        return { ...changed, writer: renewed };
-      }),
-    );
+        return { ...changed, writer: writer === undefined ? undefined : { ...writer, lease } };
+      });
+    });
   }
 
   /**
@@ -276,8 +279,8 @@ export class Ownership {
       this.current = found;
       return true;
     }
-    if (tried.writer === undefined && isGivenUp(found.manifest, tried.epoch)) {
-      // Nobody else can have given it up, though another, such as for a clone, has changed it since.
+    if (this.isUnder(tried, found.manifest)) {
+      // Another, such as for a clone, has changed it since; what was taken away again stays away.
       this.current = found;
       return true;
     }
@@ -286,6 +289,13 @@ export class Ownership {
       this.current = found;
     }
     return false;
+  }
+
+  /** Whether `found` came about by changes that others made to `tried`: they leave the writer as it is. */
+  private isUnder(tried: Manifest, found: Manifest): boolean {
+    if (tried.epoch !== this.epoch || found.epoch !== tried.epoch) return false;
+    if (tried.writer === undefined) return isGivenUp(found, tried.epoch);
+    return found.writer?.id === this.writerId && found.writer.lease === tried.writer.lease;
   }
 
   private requireOurs(found: Manifest): void {

@@ -201,6 +201,7 @@ export class Family implements Others {
       const context = { clock: life.clock, random: this.random, takeOver: 'now' } as const;
       await engine.deleteVolume(store.for(life, profile.patience), world.name, context);
       member.isGone = true;
+      store.leave();
       trace.add('deleted', world.name, 0);
     } catch (thrown) {
       const error = toStorageError(thrown);

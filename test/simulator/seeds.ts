@@ -51,4 +51,10 @@ export const foundBugs: readonly FoundBug[] = [
     what: 'A record whose bit had changed was dropped by one recovery and found whole by the next, which then dropped what had been flushed after it.',
     shownBy: 'journal-damage.test.ts: what was dropped never comes back',
   },
+  {
+    seed: 610_001_036,
+    shape: 'tiny',
+    what: 'A snapshot whose answer was lost was deleted by another host, and then made again by its writer.',
+    shownBy: 'take-over.test.ts: a snapshot that was deleted before its answer came',
+  },
 ];

@@ -77,12 +77,10 @@ export const snapshotBugs: readonly PlantedBug[] = [
     'a writer puts back the snapshots that it remembers',
     500,
     'volume/ownership.ts',
-    `    return this.inTurn(() =>
-      this.swap((before) => {
+    `      return this.swap((before) => {
         const changed = noteTurn(before, this.alsoChange(change(before)));`,
-    `    const remembered = this.manifest;
-    return this.inTurn(() =>
-      this.swap((before) => {
+    `      const remembered = this.manifest;
+      return this.swap((before) => {
         const { snapshots } = change(remembered);
         const changed = { ...noteTurn(before, this.alsoChange(change(before))), snapshots };`,
   ),

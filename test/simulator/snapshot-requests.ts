@@ -43,24 +43,25 @@ export class SnapshotRequests {
     const { history } = session;
     const record = judge.ask(history, moments.next());
     let id = '';
-    const isMade = await session.attempt('snapshot', judge.records.size, async () => {
-      ({ id } = await session.volume.createSnapshot({ name: record.name }));
-    });
+    const isAnswered = await session.attempt('snapshot', judge.records.size, () =>
+      unlessDeleted(record, async () => {
+        ({ id } = await session.volume.createSnapshot({ name: record.name }));
+      }),
+    );
     judge.answer(record, history, moments.next());
+    const isMade = isAnswered && id !== '';
     record.isPromised = isMade && !session.life.isContested;
     if (isMade && waits) await this.complete(record, id);
   }
 
   private async complete(record: SnapshotRecord, id: string): Promise<void> {
-    await this.session.attempt('completed', 0, async () => {
-      try {
+    await this.session.attempt('completed', 0, () =>
+      unlessDeleted(record, async () => {
         await this.session.volume.whenSnapshotCompleted(id);
         if (!record.isCompleted)
           throw new Error(`${record.name} was said to be completed too soon`);
-      } catch (error) {
-        if (!isStorageError(error, 'not-found') || record.deletion === 'none') throw error;
-      }
-    });
+      }),
+    );
   }
 
   private async delete({ id, name }: Snapshot): Promise<void> {
@@ -99,5 +100,14 @@ export class SnapshotRequests {
       if (!isStorageError(error, 'conflict')) throw error;
       return false;
     }
+  }
+}
+
+/** Does something with a snapshot, which may be told that it is gone once its deletion was asked for. */
+async function unlessDeleted(record: SnapshotRecord, action: () => Promise<void>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    if (!isStorageError(error, 'not-found') || record.deletion === 'none') throw error;
   }
 }

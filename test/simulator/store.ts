@@ -72,6 +72,11 @@ export class SimulatedStore {
     this.weather.hasErred = hasErred;
   }
 
+  /** The volume is gone: a manifest that comes late, of a request given up long ago, is nobody's. */
+  leave(): void {
+    this.family.splice(this.family.indexOf(this), 1);
+  }
+
   /** Looks at the manifest as it is at this moment. */
   async lookAt(volumeId: string): Promise<void> {
     this.volumeId = volumeId;

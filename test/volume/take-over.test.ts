@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { StorageError } from '../../src/base/errors.ts';
 import type { ObjectStore } from '../../src/base/object-store.ts';
+import type { Manifest } from '../../src/format/manifest.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
 import { findVolume } from '../../src/volume/catalog.ts';
 import { deleteVolume } from '../../src/volume/deletion.ts';
@@ -183,28 +184,59 @@ test('a deletion that was interrupted is taken up again', async () => {
   expect((await store.list('')).keys).toEqual([]);
 });
 
-test('a volume is given up although the answer was lost and it was cloned at once', async () => {
-  const store = createMemoryStore();
+/** A store that loses the first answer to a change for which `isIt` holds, after another made `change` over it. */
+function changedUnseen(
+  store: ObjectStore,
+  isIt: (manifest: string) => boolean,
+  change: (manifest: Manifest) => Manifest,
+): { readonly losing: ObjectStore; readonly wasLost: () => boolean } {
   const { random } = new VolumeHost(store);
   let isLost = false;
   const losing: ObjectStore = {
     ...store,
     swap: async (key, expected, value, options) => {
       const version = await store.swap(key, expected, value, options);
-      const isRelease =
-        key.endsWith('.json') && new TextDecoder().decode(value).includes('"writer": null');
-      if (!isRelease || expected === undefined || isLost) return version;
+      const isManifest = expected !== undefined && key.endsWith('.json');
+      if (isLost || !isManifest || !isIt(new TextDecoder().decode(value))) return version;
       isLost = true;
       const { id } = await findVolume(store, 'drive');
-      await changeManifest({ store, random }, id, (manifest) => ({ ...manifest }));
+      await changeManifest({ store, random }, id, change);
       throw new StorageError('store-unavailable', 'the answer is lost');
     },
   };
+  return { losing, wasLost: () => isLost };
+}
+
+test('a volume is given up although the answer was lost and it was cloned at once', async () => {
+  const store = createMemoryStore();
+  const { losing, wasLost } = changedUnseen(
+    store,
+    (manifest) => manifest.includes('"writer": null'),
+    (manifest) => ({ ...manifest }),
+  );
   const host = new VolumeHost(losing);
   await host.create({ name: 'drive', sizeBytes: 2 ** 20 });
   const volume = await host.open('drive');
   await volume.write(0, block, { fua: false });
   await volume.close();
-  expect(isLost).toBe(true);
+  expect(wasLost()).toBe(true);
   expect(await findVolume(store, 'drive')).toMatchObject({ epoch: 1, writer: undefined });
+});
+
+test('a snapshot that was deleted before its answer came, which was lost, is not made again', async () => {
+  const store = createMemoryStore();
+  const { losing, wasLost } = changedUnseen(
+    store,
+    (manifest) => manifest.includes('"name": "early"'),
+    (manifest) => ({ ...manifest, snapshots: [] }),
+  );
+  const host = new VolumeHost(losing);
+  await host.create({ name: 'drive', sizeBytes: 2 ** 20 });
+  const volume = await host.open('drive');
+  await volume.write(0, block, { fua: false });
+  const making = volume.createSnapshot({ name: 'early' });
+  await expect(making).rejects.toThrow('was deleted before it was completed');
+  expect(wasLost()).toBe(true);
+  expect((await findVolume(store, 'drive')).snapshots).toEqual([]);
+  await volume.close();
 });
