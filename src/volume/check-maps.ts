@@ -90,7 +90,8 @@ export class MapsCheck {
   /** Rows of a page table that are of no page of the volume, for the end of the first walk. */
   private notePastEnd(table: PageTable, position: CheckpointPosition): void {
     const { manifest, findings } = this.context;
-    const sizes = [manifest, ...manifest.snapshots].map(({ sizeBytes }) => sizeBytes);
+    const former = manifest.retention?.formerSizes ?? [];
+    const sizes = [manifest, ...manifest.snapshots, ...former].map(({ sizeBytes }) => sizeBytes);
     const largest = isHead(manifest, position) ? manifest.sizeBytes : Math.max(...sizes);
     const pageCount = Math.ceil(largest / blockBytes / pageBlocks);
     const key = checkpointKey(volumeOfCheckpoint(manifest, position), position);

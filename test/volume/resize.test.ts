@@ -193,6 +193,21 @@ class BreakingStore {
 }
 
 describe('shrinking', () => {
+  test('leaves a past that is kept as large as it was, and sound', async () => {
+    const host = await madeHost(130 * mebibyte);
+    await host.setRetention('drive', 3_600_000);
+    const volume = await host.open('drive');
+    await volume.write(128 * mebibyte, random.bytes(mebibyte), plain);
+    // The checkpoint that the past is kept from knows of what is cut off later.
+    await volume.close();
+    const again = await host.open('drive');
+    await again.write(0, random.bytes(4096), plain);
+    await again.shrink(mebibyte);
+    await again.close();
+    const { verdict, problems } = await checkVolume(host.store, 'drive', { clock: systemClock });
+    expect([verdict, problems]).toEqual(['ok', []]);
+  });
+
   test('cuts off for good: what grows again is zero, on another host too', async () => {
     const { host, volume, data } = await written(createMemoryStore());
     const cut = 30 * mebibyte + 8192;
