@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --quick] [--json] [--only=limits|local|store|clones|space]`: starts the peers beside us, takes
+ * `npm run bench [-- --quick] [--json] [--only=limits|local|store|clones|space|snapshots]`: starts the peers beside us, takes
  * turns, repeats, and prints medians and ratios. Absolute figures are of this machine at this hour;
  * the ratios are what to look at.
  */
@@ -11,6 +11,7 @@ import { run, TemporaryDirectory } from '../test/support/programs.ts';
 import { measureClones } from './clones.ts';
 import { goals } from './goals.ts';
 import { measureLimits } from './limits.ts';
+import { measureSnapshotLoad } from './snapshot-load.ts';
 import { measureSpace } from './space.ts';
 import { measureLocal } from './local.ts';
 import { measureObjectStore } from './object-store.ts';
@@ -34,12 +35,9 @@ const { values } = parseArgs({
     only: { type: 'string' },
   },
 });
-if (
-  values.only !== undefined &&
-  !['limits', 'local', 'store', 'clones', 'space'].includes(values.only)
-) {
-  throw new Error('--only takes "limits", "local", "store", "clones" or "space"');
-}
+const parts = ['limits', 'local', 'store', 'clones', 'space', 'snapshots'];
+if (values.only !== undefined && !parts.includes(values.only))
+  throw new Error(`--only takes one of ${parts.join(', ')}`);
 
 const settings = values.quick
   ? {
@@ -48,6 +46,7 @@ const settings = values.quick
       local: { rounds: 3, secondsEach: 1, workingSetBytes: 128 * mebibyte },
       clones: { rounds: 1, secondsEach: 1, workingSetBytes: 64 * mebibyte },
       space: { rounds: 3, secondsEach: 3, workingSetBytes: 256 * mebibyte },
+      snapshots: { rounds: 3, secondsEach: 20, workingSetBytes: 256 * mebibyte },
       store: {
         rounds: 1,
         secondsEach: 2,
@@ -62,6 +61,7 @@ const settings = values.quick
       local: { rounds: 3, secondsEach: 2, workingSetBytes: 192 * mebibyte },
       clones: { rounds: 3, secondsEach: 3, workingSetBytes: 128 * mebibyte },
       space: { rounds: 5, secondsEach: 5, workingSetBytes: 512 * mebibyte },
+      snapshots: { rounds: 30, secondsEach: 60, workingSetBytes: 512 * mebibyte },
       store: {
         rounds: 3,
         secondsEach: 5,
@@ -94,6 +94,8 @@ if (values.only === undefined || values.only === 'clones') {
 }
 if (values.only === undefined || values.only === 'space')
   limits = [...limits, ...(await measureSpace(root, settings.space, say))];
+if (values.only === undefined || values.only === 'snapshots')
+  limits = [...limits, ...(await measureSnapshotLoad(root, settings.snapshots, say))];
 
 const machine = {
   processors: cpus().map(({ model }) => model),
