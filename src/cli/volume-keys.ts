@@ -7,6 +7,8 @@ import type { KeySurroundings } from '../crypto/providers.ts';
 import { parseRecoveryKey } from '../crypto/recovery-key.ts';
 import { wipe } from '../crypto/wiping.ts';
 import { AuditLog } from '../host/audit-log.ts';
+import { createAwsSigner } from '../store/aws-signer.ts';
+import { createDefaultCredentials } from '../store/s3-credentials.ts';
 import { keyringPathOf, stateDirectoryOf } from './configuration/places.ts';
 import type { Configuration } from './configuration/load.ts';
 import type { Invocation } from './verb.ts';
@@ -40,7 +42,7 @@ export function keysOf(
       readStandardInput: () => drivers.readStandardInput(),
     }),
     environment,
-    clock,
+    signForAws: createAwsSigner(createDefaultCredentials(), clock),
     audit: new AuditLog(join(stateDirectory, 'audit.log'), asker, clock),
     recoverySecret: recoverySecretIn(settings.recovery_file),
   };

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { Agent, request } from 'undici';
 import { StorageError } from '../base/errors.ts';
 
@@ -8,6 +9,8 @@ export interface KeyServerRequest {
   readonly url: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** A PEM file with the authorities to trust in place of the usual ones. */
+  readonly authorityFile?: string | undefined;
 }
 
 export interface KeyServerAnswer {
@@ -23,7 +26,7 @@ const answerMaximumBytes = 256 * 1024;
 export async function askKeyServer(asked: KeyServerRequest): Promise<KeyServerAnswer> {
   const { server, method, url, headers = {}, body } = asked;
   const dispatcher = new Agent({
-    connect: { timeout: connectMs },
+    connect: { timeout: connectMs, ...(await authorityIn(asked.authorityFile)) },
     headersTimeout: answerMs,
     bodyTimeout: answerMs,
     maxResponseSize: answerMaximumBytes,
@@ -41,6 +44,17 @@ export async function askKeyServer(asked: KeyServerRequest): Promise<KeyServerAn
     });
   } finally {
     await dispatcher.destroy();
+  }
+}
+
+async function authorityIn(file: string | undefined): Promise<{ readonly ca?: Buffer }> {
+  if (file === undefined) return {};
+  try {
+    return { ca: await readFile(file) };
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const message = `cannot read the authorities of the server in ${file} (${code})`;
+    throw new StorageError('wrong-key', message, { cause });
   }
 }
 

@@ -39,7 +39,7 @@ function host(name: string, passphrase: string, more: Partial<VolumeKeysOptions>
       return { bytes: Buffer.from(passphrase), from: 'of the test' };
     },
     environment: {},
-    clock: systemClock,
+    signForAws: () => Promise.reject(new Error('nothing is signed here')),
     log: createLog((_, message) => logged.push(message)),
     disk: createLocalDisk(join(directory, name, 'state')),
     audit: new AuditLog(join(directory, name, 'state/audit.log'), asker, systemClock),

@@ -1,8 +1,9 @@
-import { createHash, createHmac, type Hash, type Hmac } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { SignatureV4 } from '@smithy/signature-v4';
 import { breathe, type Clock } from '../base/clock.ts';
 import type { ReadOptions } from '../base/object-store.ts';
+import { Sha256 } from './aws-signer.ts';
 import { totalBytes } from './parts.ts';
 import { type S3CredentialsProvider, withCredentialErrors } from './s3-credentials.ts';
 import { type HttpAnswer, HttpClient, type HttpTimeouts } from './s3-http.ts';
@@ -34,31 +35,6 @@ export interface S3Request {
 const emptyHash = createHash('sha256').digest('hex');
 /** Hashing goes on for about a millisecond at a time: 1.8 GB/s. */
 const hashSliceBytes = 2 << 20;
-
-/** Node's SHA-256 in the form that the signer wants. */
-class Sha256 {
-  readonly #hash: Hash | Hmac;
-
-  constructor(secret?: string | ArrayBuffer | ArrayBufferView) {
-    this.#hash =
-      secret === undefined
-        ? createHash('sha256')
-        : createHmac('sha256', typeof secret === 'string' ? secret : viewOf(secret));
-  }
-
-  update(data: string | ArrayBuffer | ArrayBufferView): void {
-    this.#hash.update(typeof data === 'string' ? data : viewOf(data));
-  }
-
-  async digest(): Promise<Uint8Array> {
-    return this.#hash.digest();
-  }
-}
-
-function viewOf(data: ArrayBuffer | ArrayBufferView): Uint8Array {
-  if (data instanceof ArrayBuffer) return new Uint8Array(data);
-  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-}
 
 /** Signed requests to one bucket. Answers come back whole, whatever their status. */
 export class S3Client {

@@ -1,7 +1,6 @@
 /** Keys on a real Tang server, with Debian's clevis as the other client of it. */
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
 import { Keyring } from '../../src/crypto/keyring.ts';
 import type { KeyEntry } from '../../src/crypto/keyring-entry.ts';
 import { providerFor, providerOf, type KeySurroundings } from '../../src/crypto/providers.ts';
@@ -21,7 +20,7 @@ function surroundingsIn(root: TemporaryDirectory): KeySurroundings {
     keyring: new Keyring(root.join('keys.json')),
     ask: () => Promise.reject(new Error('no passphrase is needed')),
     environment: {},
-    clock: systemClock,
+    signForAws: () => Promise.reject(new Error('nothing is signed here')),
   };
 }
 

@@ -5,6 +5,7 @@ import { StorageError } from '../../base/errors.ts';
 import type { KeyEntry } from '../../crypto/keyring-entry.ts';
 import type { KeySurroundings } from '../../crypto/providers.ts';
 import { auditOf, badName, keyringKeys, keysFor, nameTaken } from '../keys.ts';
+import { placeIn, placeOptions } from '../key-places.ts';
 import type { Invocation, Verb } from '../verb.ts';
 
 export const createVerb: Verb = {
@@ -14,13 +15,12 @@ export const createVerb: Verb = {
     ['create main --password-file /etc/elasticdrive/password', 'sealed with a passphrase'],
     ['create main --recovery --password-file -', 'and one for paper, shown once'],
     ['create rack --tang http://tang.example.org', 'to be had only where that server is'],
+    ['create team --vault https://vault.example.org', 'kept by a Vault, as the transit key "team"'],
     ['create token --command "/usr/local/bin/wrap-key --slot 9"', 'kept by a program'],
   ],
   arguments: [['<name>', 'its name, unique in the keyring']],
   options: [
-    new Option('--tang <url>', 'kept by a Tang server, as "clevis encrypt tang" does'),
-    new Option('--thumbprint <text>', 'of a key that the Tang server signs with (tang-show-keys)'),
-    new Option('--command <line>', 'kept by this program; words with spaces between'),
+    ...placeOptions,
     new Option('--id <id>', 'the id that the key has on another host').hideHelp(),
     new Option('--recovery', 'make a recovery key with it, and print it'),
     new Option('--default', 'use it for volumes that name no key; the first one is used anyway'),
@@ -42,13 +42,7 @@ async function create(invocation: Invocation): Promise<undefined> {
   const before = await keyring.read();
   if (before.keys.some((each) => each.name === name)) throw nameTaken(name);
   const createdAt = isoTime(drivers.clock.wallMs());
-  const made = await makeEntry(name, createdAt, options, surroundings);
-  if (made.provider === 'tang' && options['thumbprint'] === undefined) {
-    const { url, thumbprint } = made.settings;
-    output.warning(
-      `${url} was believed to be the right server; "tang-show-keys" there must print ${thumbprint}`,
-    );
-  }
+  const made = await makeEntry(name, createdAt, invocation, surroundings);
   const { newRecoveryKey } = await import('../../crypto/recovery-key.ts');
   const recovery = options['recovery'] === true ? newRecoveryKey() : undefined;
   const entry = recovery === undefined ? made : { ...made, recovery: recovery.publicKey };
@@ -72,24 +66,13 @@ async function create(invocation: Invocation): Promise<undefined> {
 async function makeEntry(
   name: string,
   createdAt: string,
-  options: Invocation['options'],
+  invocation: Invocation,
   { ask }: KeySurroundings,
 ): Promise<KeyEntry> {
-  const id = idIn(options) ?? randomBytes(16).toString('hex');
-  const elsewhere = { name, id, createdAt, version: 1 };
-  const { command, tang, thumbprint } = options;
-  if (typeof tang === 'string') {
-    if (!/^https?:\/\/[^@?#\s]+$/.test(tang)) {
-      throw new StorageError('usage', '--tang expected a URL such as "http://tang.example.org"');
-    }
-    const { fetchAdvertisement } = await import('../../crypto/tang.ts');
-    const settings = await fetchAdvertisement(tang, thumbprint as string | undefined);
-    return { ...elsewhere, provider: 'tang', settings: { ...settings } };
-  }
-  if (typeof command === 'string') {
-    const { commandSettings } = await import('../../crypto/command-keeper.ts');
-    const words = command.split(' ').filter((word) => word !== '');
-    return { ...elsewhere, provider: 'command', settings: commandSettings(words) };
+  const place = await placeIn(invocation);
+  if (place !== undefined) {
+    const id = idIn(invocation.options) ?? randomBytes(16).toString('hex');
+    return { name, id, createdAt, version: 1, ...place };
   }
   const { newPassphraseKey } = await import('../../crypto/passphrase-key.ts');
   const { wipe } = await import('../../crypto/wiping.ts');

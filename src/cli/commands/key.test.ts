@@ -2,8 +2,9 @@ import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { RegisterValue } from '../../base/object-store.ts';
+import { LoopbackServer } from '../../crypto/testing/loopback-server.ts';
 import { manifestKey } from '../../format/names.ts';
 import { findVolumeId } from '../../volume/catalog.ts';
 import { TestMachine } from '../testing/run-program.ts';
@@ -134,6 +135,73 @@ describe('key create', () => {
     await writeFile(program, '#!/bin/sh\necho no card >&2; exit 4\n', { mode: 0o755 });
     expect(await machine.run('key', 'rotate', 'token')).toBe(12);
     expect(machine.stderr.text).toContain('rotate token: it ended with status 4 (no card)');
+  });
+});
+
+describe('key create, for a key that somebody else keeps', () => {
+  it('takes it as the transit key of a vault, and remembers where it is', async () => {
+    let kept = '';
+    await using vault = await LoopbackServer.start(({ path, body }) => {
+      const asked = JSON.parse(body) as { readonly plaintext?: string };
+      kept = asked.plaintext ?? kept;
+      const data = path.includes('/encrypt/') ? { ciphertext: 'vault:v1:x' } : { plaintext: kept };
+      return { status: 200, body: JSON.stringify({ data }) };
+    });
+    await writeFile(join(directory, 'token'), 'hvs.secret');
+    const place = ['--vault', vault.url, '--vault-mount', 'disks', '--vault-token-file', 'token'];
+    await run('key', 'create', 'team', ...place);
+    expect(vault.received[0]).toMatchObject({
+      path: '/v1/disks/encrypt/team',
+      headers: { 'x-vault-token': 'hvs.secret' },
+    });
+    expect(await run('key', 'show', 'team')).toMatchObject({
+      provider: 'vault',
+      where: `as the transit key "disks/team" in the vault ${vault.url}`,
+      settings: { address: vault.url, tokenFile: join(directory, 'token') },
+    });
+    await run('key', 'rotate', 'team');
+    expect(vault.received.at(-1)?.path).toBe('/v1/disks/keys/team/rotate');
+    expect(await readFile(keyringPath(), 'utf8')).not.toContain('hvs.secret');
+    await run('key', 'export', 'team', '--to', 'team.key');
+    await run('key', 'import', 'team.key', '--keyring', 'other.json');
+    // A file from elsewhere does not say which file of this host goes to a server.
+    expect(await run('key', 'show', 'team', '--keyring', 'other.json')).toMatchObject({
+      settings: { address: vault.url, tokenFile: '' },
+    });
+  });
+
+  it('makes none when the keeper refuses, and says why', async () => {
+    await using kms = await LoopbackServer.start(() => ({
+      status: 400,
+      body: '{"__type":"AccessDeniedException","Message":"User is not authorized"}',
+    }));
+    const arn = 'arn:aws:kms:eu-west-1:111122223333:alias/disks';
+    vi.stubEnv('AWS_ACCESS_KEY_ID', 'AKIDEXAMPLE').stubEnv('AWS_SECRET_ACCESS_KEY', 'x');
+    try {
+      const place = ['--aws-kms', arn, '--aws-endpoint', kms.url];
+      expect(await machine.run('key', 'create', 'main', ...place)).toBe(12);
+    } finally {
+      vi.unstubAllEnvs();
+    }
+    expect(machine.stderr.text).toContain(
+      'AWS KMS in eu-west-1 refuses (400): AccessDeniedException: User is not authorized',
+    );
+    expect(kms.received[0]?.headers['x-amz-target']).toBe('TrentService.Encrypt');
+    expect(await run('key', 'list')).toEqual([]);
+  });
+
+  it('wants one place, as a URL or a name that can be', async () => {
+    const url = 'http://127.0.0.1:1';
+    for (const place of [
+      ['--tang', url, '--vault', url],
+      ['--tang', 'tang.example.org'],
+      ['--vault', 'http://user@vault'],
+      ['--aws-kms', 'alias/disks'],
+    ]) {
+      expect(await machine.run('key', 'create', 'main', ...place)).toBe(2);
+    }
+    expect(await machine.run('key', 'create', 'main', '--tang', url)).toBe(12);
+    expect(machine.stderr.text).toContain(`the Tang server ${url} cannot be reached`);
   });
 });
 

@@ -176,7 +176,12 @@ async function importKey(invocation: Invocation): Promise<undefined> {
     throw new StorageError(code, `cannot read ${path} (${cause.code})`, { cause });
   });
   const read = decodeEntry(parseJson(bytes, path));
-  const entry = { ...read, name: (options['as'] as string | undefined) ?? read.name };
+  const entry: KeyEntry = {
+    ...read,
+    name: (options['as'] as string | undefined) ?? read.name,
+    // What is sent to a server as a token is said on this host, not by a file.
+    ...('tokenFile' in read.settings ? { settings: { ...read.settings, tokenFile: '' } } : {}),
+  };
   if (!keyNamePattern.test(entry.name)) throw badName(entry.name);
   if (entry.provider === 'command') {
     // Its program would run with the rights of this user, and a file could say anything.
@@ -190,6 +195,7 @@ async function importKey(invocation: Invocation): Promise<undefined> {
   const provider = providerOf(entry, surroundings);
   // Now, not when a volume is needed.
   if (provider instanceof PassphraseKey) await provider.verify();
+  const { where } = provider.describe();
   provider.close();
   await surroundings.audit.add({ action: 'import', ...auditOf(entry), result: 'ok' });
   await surroundings.keyring.change(({ keys, defaultKey }) => {
@@ -208,7 +214,7 @@ async function importKey(invocation: Invocation): Promise<undefined> {
   });
   output.result(
     { imported: entry.name, id: entry.id },
-    () => `imported the key "${entry.name}", version ${entry.version}`,
+    () => `imported the key "${entry.name}", version ${entry.version}, ${where}`,
   );
   return undefined;
 }
