@@ -14,6 +14,7 @@ import {
 } from './binary.ts';
 import { entryBytes } from './entry.ts';
 import { blockBytes, segmentDataBytes, segmentEntries } from './geometry.ts';
+import { type CipherName, cipherNumber, cipherOf, saltBytes } from './sealing.ts';
 
 /**
  * A journal file holds one segment: a header, a region of records (one for each entry), a region of
@@ -35,7 +36,12 @@ export const journalHeaderOffset = {
   checksum: 40, // u32, of bytes 0 to 39
   openedMs: 44, // u64, as in the segment object
   openedChecksum: 52, // u32, of bytes 44 to 51, seeded with the checksum; zero with openedMs
-  reserved: 56, // to 511, zero
+  generation: 56, // u32, of the data key; zero, and all that follows, unless it is sealed
+  cipher: 60, // u8
+  reserved1: 61, // 3 bytes, zero
+  salt: 64, // 32 bytes, random
+  sealChecksum: 96, // u32, of bytes 56 to 95, seeded with the checksum
+  reserved2: 100, // to 511, zero
 } as const;
 
 export const recordOffset = {
@@ -53,6 +59,9 @@ const shape: HeaderShape = {
 };
 /** The part of the header that is written and read; one sector, so that it is never torn. */
 export const journalHeaderUsedBytes = 512;
+
+/** The part of the header that says all; what is sealed in the file is bound to it. */
+export const journalHeaderBytes = journalHeaderOffset.reserved2;
 
 /** Where the mark is, in a sector of its own. */
 export const journalMarkPosition = 512;
@@ -73,6 +82,14 @@ export interface JournalHeader {
   readonly previousEntries: number;
   /** What the times of its entries count from; 0 where they are not known. */
   readonly openedMs: number;
+  /** With what this use of the file is sealed; absent of a volume that is not encrypted. */
+  readonly sealing?: JournalSealing;
+}
+
+export interface JournalSealing {
+  readonly cipher: CipherName;
+  readonly generation: number;
+  readonly salt: Uint8Array;
 }
 
 export function encodeJournalHeader(header: JournalHeader): Uint8Array {
@@ -88,7 +105,19 @@ export function encodeJournalHeader(header: JournalHeader): Uint8Array {
     writeUint64(view, journalHeaderOffset.openedMs, header.openedMs);
     view.setUint32(journalHeaderOffset.openedChecksum, openedChecksum(bytes), true);
   }
+  if (header.sealing !== undefined) {
+    const { cipher, generation, salt } = header.sealing;
+    view.setUint32(journalHeaderOffset.generation, generation, true);
+    view.setUint8(journalHeaderOffset.cipher, cipherNumber[cipher]);
+    bytes.set(salt, journalHeaderOffset.salt);
+    view.setUint32(journalHeaderOffset.sealChecksum, sealChecksum(bytes), true);
+  }
   return bytes;
+}
+
+function sealChecksum(bytes: Uint8Array): number {
+  const { checksum: sumAt, generation, sealChecksum: end } = journalHeaderOffset;
+  return checksum(bytes.subarray(generation, end), viewOf(bytes).getUint32(sumAt, true));
 }
 
 function openedChecksum(bytes: Uint8Array): number {
@@ -109,8 +138,24 @@ export function decodeJournalHeader(bytes: Uint8Array): JournalHeader | undefine
   if (openedSum !== (openedMs === 0 ? 0 : openedChecksum(bytes))) {
     throw corrupt('journal file whose time fails its checksum');
   }
-  requireZero(bytes, journalHeaderOffset.reserved, journalHeaderUsedBytes, 'journal header');
-  return fieldsOf(bytes, openedMs);
+  requireZero(bytes, journalHeaderOffset.reserved1, journalHeaderOffset.salt, 'journal header');
+  requireZero(bytes, journalHeaderOffset.reserved2, journalHeaderUsedBytes, 'journal header');
+  return { ...fieldsOf(bytes, openedMs), ...sealingIn(bytes) };
+}
+
+function sealingIn(bytes: Uint8Array): Pick<JournalHeader, 'sealing'> {
+  const { generation: from, cipher, salt, sealChecksum: sumAt } = journalHeaderOffset;
+  if (bytes.subarray(from, sumAt + 4).every((byte) => byte === 0)) return {};
+  const view = viewOf(bytes);
+  if (view.getUint32(sumAt, true) !== sealChecksum(bytes))
+    throw corrupt('journal file whose salt fails its checksum');
+  return {
+    sealing: {
+      cipher: cipherOf(view.getUint8(cipher)),
+      generation: view.getUint32(from, true),
+      salt: bytes.slice(salt, salt + saltBytes),
+    },
+  };
 }
 
 /**

@@ -1,6 +1,7 @@
 import { corrupt } from './binary.ts';
 import type { Codec } from './compression.ts';
 import { blockBytes, maximumVolumeBytes } from './geometry.ts';
+import { decodeEncryption, type Encryption } from './encryption.ts';
 import { Fields, parseJson } from './json-fields.ts';
 import { type Ancestor, decodeAncestor } from './lineage.ts';
 import type { CheckpointPosition, SerialPosition } from './names.ts';
@@ -62,6 +63,8 @@ export interface Manifest {
   readonly snapshots: readonly Snapshot[];
   /** How long all that was written is kept, to go back to any moment; absent: not at all. */
   readonly retention?: Retention | undefined;
+  /** How what is stored is encrypted; absent: not at all. The same for as long as there is the volume. */
+  readonly encryption?: Encryption | undefined;
   /** Random at every swap: tells one's own swap whose answer was lost from another's. */
   readonly nonce: string;
 }
@@ -91,7 +94,10 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
     placement: manifest.placement ?? null,
     snapshots: manifest.snapshots.map(encodableSnapshot),
     retention: encodableRetention(manifest.retention),
+    ...(manifest.encryption === undefined ? {} : { encryption: manifest.encryption }),
     nonce: manifest.nonce,
+    // Whoever stores it puts in what authenticates it.
+    ...(manifest.encryption === undefined ? {} : { mac: '' }),
   };
   return new TextEncoder().encode(`${JSON.stringify(document, null, 2)}\n`);
 }
@@ -119,10 +125,16 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
     placement: fields.optional('placement', decodeSerialPosition),
     snapshots: fields.list('snapshots').map(decodeSnapshot),
     retention: fields.optional('retention', decodeRetention, null),
+    ...encryptionIn(fields),
     nonce: fields.text('nonce'),
   };
   requirePlausible(manifest);
   return manifest;
+}
+
+function encryptionIn(fields: Fields): Pick<Manifest, 'encryption'> {
+  const encryption = fields.optional('encryption', decodeEncryption, null);
+  return encryption === undefined ? {} : { encryption };
 }
 
 function requirePlausible(manifest: Manifest): void {

@@ -23,6 +23,13 @@ export interface LocalState {
   readonly epoch: number;
   /** Everything was in the store when the volume was given up. */
   readonly clean: boolean;
+  /** It was encrypted then, and so it is for ever. */
+  readonly encrypted?: true;
+}
+
+/** What is to be known of a volume that this host has. */
+export function localStateOf({ epoch, encryption }: Manifest, clean: boolean): LocalState {
+  return { epoch, clean, ...(encryption === undefined ? {} : { encrypted: true }) };
 }
 
 export async function readLocalState(
@@ -32,7 +39,11 @@ export async function readLocalState(
   const bytes = await disk.readFile(path);
   if (bytes === undefined) return undefined;
   const fields = new Fields(parseJson(bytes, path), path);
-  return { epoch: fields.count('epoch'), clean: fields.flag('clean') };
+  return {
+    epoch: fields.count('epoch'),
+    clean: fields.flag('clean'),
+    ...(fields.has('encrypted') && fields.flag('encrypted') ? { encrypted: true } : {}),
+  };
 }
 
 export async function writeLocalState(

@@ -15,6 +15,7 @@ import {
 import { manifestKey, nameKey, namesPrefix, requireVolumeName } from '../format/names.ts';
 import { loadManifest } from './ownership.ts';
 import { retentionFromBirth } from './retention.ts';
+import { type EncryptionWish, newEncryptionIn } from './sealing-store.ts';
 
 export interface NewVolume {
   readonly name: string;
@@ -24,6 +25,8 @@ export interface NewVolume {
   readonly durability?: Durability;
   /** How long all that is written is kept, to go back to any moment; 0 for not at all. */
   readonly retainMs?: number;
+  /** Absent: it is not encrypted. */
+  readonly encryption?: EncryptionWish | undefined;
 }
 
 export interface CatalogContext {
@@ -50,10 +53,12 @@ export async function createVolume(
 ): Promise<Manifest> {
   const name = requireVolumeName(wanted.name);
   const sizeBytes = requireVolumeSize(wanted.sizeBytes);
+  if ((await store.load(nameKey(name))) !== undefined) throw nameTaken(store, name);
   const nowMs = context.clock.wallMs();
   const { retainMs = 0 } = wanted;
+  const id = bytesToHex(context.random.bytes(16));
   const manifest: Manifest = {
-    id: bytesToHex(context.random.bytes(16)),
+    id,
     name,
     sizeBytes,
     createdAt: isoTime(nowMs),
@@ -68,9 +73,11 @@ export async function createVolume(
     placement: undefined,
     snapshots: [],
     retention: retainMs === 0 ? undefined : retentionFromBirth(retainMs, nowMs),
+    ...(wanted.encryption === undefined
+      ? {}
+      : { encryption: await newEncryptionIn(store, { id, name }, wanted.encryption) }),
     nonce: bytesToHex(context.random.bytes(16)),
   };
-  if ((await store.load(nameKey(name))) !== undefined) throw nameTaken(store, name);
   // The manifest first: a name never points at nothing.
   await store.swap(manifestKey(manifest.id), undefined, encodeManifest(manifest));
   const record = encodeNameRecord(manifest.id);

@@ -1,3 +1,4 @@
+import { sealingIn } from './sealing-store.ts';
 import { breathe, type Clock } from '../base/clock.ts';
 import { isStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
@@ -72,6 +73,7 @@ export async function checkVolumeOf(
   options: CheckOptions,
 ): Promise<CheckReport> {
   const { manifest } = await loadManifest(store, volumeId);
+  await sealingIn(store, volumeId);
   const findings = new Findings();
   const check = new Check(store, manifest, options, findings);
   await check.run();

@@ -15,6 +15,7 @@ import type { Snapshot } from '../format/snapshot.ts';
 import { findVolumeId, nameTaken, requireVolumeSize } from './catalog.ts';
 import { confirmPins, pinAll, type PinContext, type Tie, unpinAll } from './clone-pins.ts';
 import { findManifest, loadManifest } from './ownership.ts';
+import { newEncryptionIn } from './sealing-store.ts';
 
 /** A clone names all its ancestors, and is noted at a snapshot of each. */
 const maximumGenerations = 64;
@@ -42,6 +43,8 @@ export async function cloneVolume(context: PinContext, wish: CloneWish): Promise
   const sizeBytes = sizeOfClone(before, snapshotOf(before, wish.snapshotId), wish.sizeBytes);
   requireFewGenerations(before);
   const id = bytesToHex(random.bytes(16));
+  // Whoever has no key for it is told so before anything is changed.
+  const encryption = await encryptionOfClone(store, before, { id, name });
   const ties: readonly Tie[] = [
     { volumeId: before.id, snapshotId: wish.snapshotId },
     ...before.ancestors,
@@ -53,6 +56,7 @@ export async function cloneVolume(context: PinContext, wish: CloneWish): Promise
       ...{ id, name, sizeBytes },
       createdAt: isoTime(clock.wallMs()),
       nonce: bytesToHex(random.bytes(16)),
+      ...encryption,
     });
     await store.swap(manifestKey(id), undefined, encodeManifest(manifest));
     await confirmPins(context, ties, id);
@@ -115,7 +119,22 @@ function requireFewGenerations({ name, ancestors }: Manifest): void {
   );
 }
 
-type OwnFields = Pick<Manifest, 'id' | 'name' | 'sizeBytes' | 'createdAt' | 'nonce'>;
+/**
+ * A clone has a data key of its own, wrapped by the same key as its source's. Those of its ancestors
+ * are in their own manifests, which are there as long as it is.
+ */
+async function encryptionOfClone(
+  store: ObjectStore,
+  { encryption }: Manifest,
+  clone: Pick<Manifest, 'id' | 'name'>,
+): Promise<Pick<Manifest, 'encryption'>> {
+  if (encryption === undefined) return {};
+  const { cipher, keys } = encryption;
+  const keyName = keys.at(-1)?.wrapped.keyName;
+  return { encryption: await newEncryptionIn(store, clone, { cipher, keyName }) };
+}
+
+type OwnFields = Pick<Manifest, 'id' | 'name' | 'sizeBytes' | 'createdAt' | 'nonce' | 'encryption'>;
 
 /** The manifest of a clone as it is born; `source` as it was when its snapshot had the clone's pin. */
 export function manifestOfClone(source: Manifest, snapshot: Snapshot, own: OwnFields): Manifest {

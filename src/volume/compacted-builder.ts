@@ -10,6 +10,7 @@ import {
 } from '../format/compacted-object.ts';
 import { blockBytes, frameBlocks, frameBytes, segmentDataBytes } from '../format/geometry.ts';
 import type { SerialPosition } from '../format/names.ts';
+import { type ObjectSeal, sealInPlace } from '../format/sealed-object.ts';
 import { encodeFrameTable, type FrameRecord, frameRecordBytes } from '../format/segment-object.ts';
 import type { PackedSegment } from './pack.ts';
 
@@ -40,6 +41,8 @@ export interface CompactJob {
   /** Whose blocks were added, in that order. */
   readonly sources: readonly Source[];
   readonly codec: Codec;
+  /** Of an encrypted volume: with what the object is sealed. */
+  readonly seal?: ObjectSeal;
 }
 
 /** Puts together an object of blocks that are left of others; verifies every frame that it takes from. */
@@ -70,7 +73,7 @@ export class CompactedBuilder {
   }
 
   /** Writes the object of all that was added to the start of `into`. */
-  finish({ volumeId, at, sources, codec }: CompactJob, into: Uint8Array): PackedSegment {
+  finish({ volumeId, at, sources, codec, seal }: CompactJob, into: Uint8Array): PackedSegment {
     const data = this.memory.subarray(0, this.bytes);
     const frameCount = Math.ceil(data.byteLength / frameBytes);
     const plain = encodeSources(sources);
@@ -97,10 +100,8 @@ export class CompactedBuilder {
     into.set(encodeCompactedHeader(header), 0);
     into.set(frameTable, compactedHeaderBytes);
     into.set(sourceTable.bytes, sourcesAt);
-    return {
-      bodyBytes: endBytes,
-      frames: decodeCompactedFrames(header, into.subarray(0, framesAt)),
-    };
+    const frames = decodeCompactedFrames(header, into.subarray(0, framesAt));
+    return { bodyBytes: seal === undefined ? endBytes : sealInPlace(into, endBytes, seal), frames };
   }
 }
 

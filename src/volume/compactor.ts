@@ -15,6 +15,7 @@ import type { Marks } from './marks.ts';
 import type { Pacer } from './pacer.ts';
 import type { NewObject, Placer } from './placer.ts';
 import type { StoredPlaces } from './segment-places.ts';
+import type { VolumeSealing } from './volume-sealing.ts';
 import { rangesOf, survivorsOfCompacted, survivorsOfSegment, type Survivors } from './survivors.ts';
 
 /** Objects made between two changes of the placement: so much is copied again after a crash. */
@@ -34,6 +35,9 @@ export interface CompactorContext {
   readonly places: StoredPlaces;
   readonly placer: Placer;
   readonly pacer: Pacer;
+  /** Of an encrypted volume, and where what is sealed is put. */
+  readonly sealing: VolumeSealing | undefined;
+  readonly sealedStore: ObjectStore;
 }
 
 /** An object that is being put together. */
@@ -159,14 +163,16 @@ export class Compactor {
 
   private async finishTarget(): Promise<void> {
     const { target } = this;
-    const { placer, volumeId, codec } = this.context;
+    const { placer, volumeId, codec, sealing, sealedStore } = this.context;
     if (target === undefined) return;
     this.target = undefined;
     const made = placer.begin();
     try {
       const { sources } = target;
-      const packed = await target.build.finish({ volumeId, at: made.at, sources, codec });
-      const attempts = await placer.put(made.key, [packed.body]);
+      const seal = sealing === undefined ? {} : { seal: sealing.newObject(made.key) };
+      const job = { volumeId, at: made.at, sources, codec, ...seal };
+      const packed = await target.build.finish(job);
+      const attempts = await placer.put(made.key, [packed.body], sealedStore);
       packed.release({ mayBeRead: attempts > 1 });
     } catch (error) {
       made.done();

@@ -1,5 +1,6 @@
 import type { LocalDisk } from '../base/local-disk.ts';
-import { type FrameTable, maximumObjectBytes } from '../format/segment-object.ts';
+import { maximumStoredBytes } from '../format/sealed-object.ts';
+import type { FrameTable } from '../format/segment-object.ts';
 import { type CompactJob, CompactedBuilder, type MovedPart } from './compacted-builder.ts';
 import { foldPages, type FoldJob, type FoldedPage } from './fold.ts';
 import { Packer, type PackJob } from './pack.ts';
@@ -38,7 +39,7 @@ export class ObjectMemory {
   private readonly unused: SharedArrayBuffer[] = [];
 
   take(): SharedArrayBuffer {
-    return this.unused.pop() ?? new SharedArrayBuffer(maximumObjectBytes);
+    return this.unused.pop() ?? new SharedArrayBuffer(maximumStoredBytes);
   }
 
   give(memory: SharedArrayBuffer): void {

@@ -1,7 +1,7 @@
 import { LentBytes } from '../base/lent-bytes.ts';
 import { MemoryPool } from '../base/memory-pool.ts';
 import { frameBytes } from '../format/geometry.ts';
-import { maximumObjectBytes } from '../format/segment-object.ts';
+import { maximumStoredBytes } from '../format/sealed-object.ts';
 
 /** Memory for what is fetched: a frame, a part of an object, an object. */
 export class FetchMemory extends MemoryPool {
@@ -9,7 +9,7 @@ export class FetchMemory extends MemoryPool {
     super([
       { bytes: frameBytes, kept: 64 },
       { bytes: 16 * frameBytes, kept: 4 },
-      { bytes: maximumObjectBytes, kept: 4 },
+      { bytes: maximumStoredBytes, kept: 4 },
     ]);
   }
 

@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts';
-import { StorageError, toStorageError } from '../base/errors.ts';
+import { isStorageError, StorageError, toStorageError } from '../base/errors.ts';
 import type { ObjectStart, ObjectStore } from '../base/object-store.ts';
 import { checksum } from '../format/binary.ts';
 import { blockBytes, frameBlocks, segmentFrames } from '../format/geometry.ts';
@@ -19,6 +19,7 @@ import { FrameLoads, type FrameRun, type FrameTaker } from './frame-loads.ts';
 import { MovedFrames } from './moved-frames.ts';
 import { aboutObject, isMissingObject } from './object-errors.ts';
 import { type FramedObject, ObjectFrames } from './object-frames.ts';
+import type { SealedGroups } from './sealed-groups.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
 import type { SegmentPlace, SegmentPlaces } from './segment-places.ts';
 
@@ -131,6 +132,8 @@ export class FrameReader {
   private async readJournal(segment: SegmentBuffer, run: FrameRun): Promise<boolean> {
     const firstIndex = run.first * frameBlocks;
     const blocks = Math.min(run.count * frameBlocks, segment.blockCount - firstIndex);
+    if (segment.groups !== undefined)
+      return this.readGroups(segment, segment.groups, run, firstIndex, blocks);
     const memory = this.memory.take(blocks * blockBytes);
     await segment.file.file.read(memory.bytes, journalBlockPosition(firstIndex));
     if (this.sources.journaled.get(segment.number) !== segment) {
@@ -142,6 +145,37 @@ export class FrameReader {
       run.deliver(at, verifiedFrame(segment, run.first + at, memory.bytes, from));
     }
     memory.release();
+    return true;
+  }
+
+  /** As `readJournal`, of an encrypted volume. */
+  private async readGroups(
+    segment: SegmentBuffer,
+    groups: SealedGroups,
+    run: FrameRun,
+    firstIndex: number,
+    blocks: number,
+  ): Promise<boolean> {
+    const range = groups.rangeOf(firstIndex, firstIndex + blocks);
+    const memory = this.memory.take(range.lengthBytes);
+    const { file, path } = segment.file;
+    await file.read(memory.bytes, range.position);
+    const isHere = this.sources.journaled.get(segment.number) === segment;
+    try {
+      if (!isHere) return false;
+      const opened = groups.open(range, memory.bytes);
+      for (let at = 0; at < run.count; at += 1) {
+        const from = (firstIndex + at * frameBlocks - opened.firstIndex) * blockBytes;
+        const plainBytes = plainFrameBytes(segment.blockCount, run.first + at);
+        run.deliver(at, opened.data.subarray(from, from + plainBytes));
+      }
+    } catch (error) {
+      if (!isStorageError(error, 'corrupt')) throw error;
+      const message = `Segment ${segment.number} cannot be read from ${path}: ${error.message}.`;
+      throw new StorageError('corrupt', message, { cause: error });
+    } finally {
+      memory.release();
+    }
     return true;
   }
 

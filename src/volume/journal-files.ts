@@ -1,7 +1,6 @@
 import { assert } from '../base/assert.ts';
 import type { LocalDisk, LocalFile } from '../base/local-disk.ts';
 import { isStorageError, toStorageError, type StorageError } from '../base/errors.ts';
-import { journalFileBytes } from '../format/journal-file.ts';
 
 export interface JournalFile {
   readonly path: string;
@@ -23,6 +22,8 @@ const zeroes = new Uint8Array(128 * 1024);
 export class JournalFiles {
   private readonly disk: LocalDisk;
   private readonly directory: string;
+  /** How long each is. */
+  readonly fileBytes: number;
   private readonly maximumCount: number;
   private readonly free: JournalFile[];
   private madeCount: number;
@@ -36,13 +37,15 @@ export class JournalFiles {
   constructor(
     disk: LocalDisk,
     directory: string,
+    fileBytes: number,
     journalBytes: number,
     used: readonly JournalFile[],
     free: readonly JournalFile[],
   ) {
     this.disk = disk;
     this.directory = directory;
-    this.maximumCount = Math.max(4, Math.floor(journalBytes / journalFileBytes));
+    this.fileBytes = fileBytes;
+    this.maximumCount = Math.max(4, Math.floor(journalBytes / fileBytes));
     this.free = [...free];
     this.madeCount = used.length + free.length;
     const numbers = [...used, ...free].map((file) => journalFileNumber(file.path));
@@ -112,8 +115,8 @@ export class JournalFiles {
     this.nextName += 1;
     const file = await this.disk.open(path, { create: true });
     try {
-      for (let at = 0; at < journalFileBytes; at += zeroes.byteLength) {
-        const part = zeroes.subarray(0, Math.min(zeroes.byteLength, journalFileBytes - at));
+      for (let at = 0; at < this.fileBytes; at += zeroes.byteLength) {
+        const part = zeroes.subarray(0, Math.min(zeroes.byteLength, this.fileBytes - at));
         await file.write([part], at);
       }
       await file.sync();

@@ -1,4 +1,4 @@
-import { StorageError } from '../base/errors.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
 import { segmentEntries } from '../format/geometry.ts';
@@ -9,9 +9,11 @@ import {
   journalRecordsOffset,
   recordBytes,
 } from '../format/journal-file.ts';
+import { groupHeaderBytes, sealedJournalFileBytes } from '../format/sealed-journal.ts';
 import { type JournalFile, journalFileNumber } from './journal-files.ts';
 import {
   type DamagedStart,
+  type JournalKeyOf,
   type JournalStart,
   readJournalStart,
   scanJournalFile,
@@ -39,14 +41,18 @@ interface FoundFiles {
  * Opens the journal's files and changes nothing. One may be whole in the kernel's memory alone, where
  * its maker was killed before it was synced: it is synced before anything relies on its length.
  */
-export async function openJournal(disk: LocalDisk, directory: string): Promise<FoundFiles> {
+export async function openJournal(
+  disk: LocalDisk,
+  directory: string,
+  fileBytes: number,
+): Promise<FoundFiles> {
   const found: FoundFiles = { whole: [], short: [] };
   try {
     for (const name of await disk.list(directory)) {
       const path = `${directory}/${name}`;
       if (journalFileNumber(path) < 0) continue;
       const file = await disk.open(path, { create: false });
-      const isWhole = (await file.sizeBytes()) === journalFileBytes;
+      const isWhole = (await file.sizeBytes()) === fileBytes;
       (isWhole ? found.whole : found.short).push({ path, file });
       if (isWhole) await file.sync();
     }
@@ -67,8 +73,12 @@ async function removeFiles(disk: LocalDisk, files: readonly JournalFile[]): Prom
 }
 
 /** Opens the journal's files and forgets what they hold: everything of it is in the store. */
-export async function reuseJournal(disk: LocalDisk, directory: string): Promise<JournalFile[]> {
-  const { whole, short } = await openJournal(disk, directory);
+export async function reuseJournal(
+  disk: LocalDisk,
+  directory: string,
+  fileBytes: number,
+): Promise<JournalFile[]> {
+  const { whole, short } = await openJournal(disk, directory, fileBytes);
   await removeFiles(disk, short);
   return whole;
 }
@@ -81,6 +91,13 @@ export interface JournalRecovery {
   readonly log: Log;
   readonly nowMs: number;
   readonly wallMs: number;
+  /** Of an encrypted volume. */
+  readonly keyOf: JournalKeyOf;
+}
+
+/** How long the journal files of a volume are. */
+export function fileBytesOf(isSealed: boolean): number {
+  return isSealed ? sealedJournalFileBytes : journalFileBytes;
 }
 
 /**
@@ -89,8 +106,9 @@ export interface JournalRecovery {
  * nothing is changed, when more than that was made durable once: then the disk has damaged it.
  */
 export async function recoverJournal(options: JournalRecovery): Promise<RecoveredJournal> {
-  const { disk, directory, log } = options;
-  const { whole, short } = await openJournal(disk, directory);
+  const { disk, directory, log, keyOf } = options;
+  const fileBytes = fileBytesOf(keyOf !== undefined);
+  const { whole, short } = await openJournal(disk, directory, fileBytes);
   try {
     await requireNeverUsed(options, short);
     const found = await candidatesOf(options, whole);
@@ -125,8 +143,10 @@ export async function recoverJournal(options: JournalRecovery): Promise<Recovere
  */
 async function endAfter(last: SegmentBuffer | undefined): Promise<void> {
   if (last === undefined || last.entryCount === segmentEntries) return;
-  const position = journalRecordsOffset + last.entryCount * recordBytes;
-  await last.file.file.write([new Uint8Array(recordBytes)], position);
+  const { groups } = last;
+  const position = groups?.endPosition ?? journalRecordsOffset + last.entryCount * recordBytes;
+  const zeroes = new Uint8Array(groups === undefined ? recordBytes : groupHeaderBytes);
+  await last.file.file.write([zeroes], position);
   await last.file.file.sync();
 }
 
@@ -175,15 +195,19 @@ function withoutSuperseded(candidates: readonly Candidate[]): Candidate[] {
 }
 
 async function unbrokenSegments(
-  { lastStored, nowMs, wallMs }: JournalRecovery,
+  options: JournalRecovery,
   candidates: readonly Candidate[],
 ): Promise<SegmentBuffer[]> {
+  const { lastStored, nowMs, wallMs, keyOf } = options;
   const segments: SegmentBuffer[] = [];
   for (const { file, header } of candidates) {
     if (header.segment !== lastStored + segments.length + 1) break;
     const previous = segments.at(-1);
     if (previous !== undefined && previous.entryCount !== header.previousEntries) break;
-    const scanned = await scanJournalFile(file.file, header);
+    const scanned = await scanJournalFile(file.file, header, keyOf).catch((error: unknown) => {
+      if (!isStorageError(error, 'corrupt')) throw error;
+      throw damage(options, `of ${file.path}, ${error.message}`);
+    });
     if (scanned.entryCount === 0) break;
     await file.file.sync();
     segments.push(SegmentBuffer.recovered(scanned, file, nowMs, wallMs));

@@ -1,6 +1,6 @@
 import { toStorageError } from '../base/errors.ts';
 import type { LocalFile } from '../base/local-disk.ts';
-import { checksum, viewOf } from '../format/binary.ts';
+import { checksum, corrupt, viewOf } from '../format/binary.ts';
 import { decodeEntry, entryKind, entryOffset } from '../format/entry.ts';
 import { blockBytes, segmentBlocks, segmentDataBytes, segmentEntries } from '../format/geometry.ts';
 import {
@@ -8,6 +8,7 @@ import {
   decodeJournalMark,
   guessJournalHeader,
   type JournalHeader,
+  type JournalSealing,
   journalBlockPosition,
   journalHeaderUsedBytes,
   journalMarkBytes,
@@ -18,6 +19,14 @@ import {
   recordOffset,
   recordSeed,
 } from '../format/journal-file.ts';
+import {
+  type GroupPlace,
+  groupsOffset,
+  JournalSeal,
+  openGroups,
+  sealedJournalFileBytes,
+} from '../format/sealed-journal.ts';
+import type { Subkey } from '../format/sealing.ts';
 
 /** The unbroken beginning of a segment that verified. */
 export interface VerifiedRecords {
@@ -82,7 +91,12 @@ function passes(
 export interface ScannedSegment extends VerifiedRecords {
   readonly header: JournalHeader;
   readonly records: Uint8Array;
+  /** Where it lies in the file, of an encrypted volume; then there are no checksums of blocks. */
+  readonly sealed?: { readonly seal: JournalSeal; readonly groups: readonly GroupPlace[] };
 }
+
+/** The key of one use of a journal file; none of a volume that is not encrypted. */
+export type JournalKeyOf = ((sealing: JournalSealing) => Subkey) | undefined;
 
 /** Whose segment a journal file holds, and how much of it was noted to be durable. */
 export interface JournalStart {
@@ -114,15 +128,39 @@ export async function readJournalStart(
   return { header, syncedEntries: decodeJournalMark(mark, recordSeed(header)) };
 }
 
-/** Reads the segment that a journal file holds, as far as it is whole. */
+/**
+ * Reads the segment that a journal file holds, as far as it is whole. `corrupt` when it is not as
+ * encrypted as its volume, or somebody without its key has changed it.
+ */
 export async function scanJournalFile(
   file: LocalFile,
   header: JournalHeader,
+  keyOf: JournalKeyOf,
 ): Promise<ScannedSegment> {
+  const { sealing } = header;
+  if ((sealing === undefined) !== (keyOf === undefined)) {
+    const is = sealing === undefined ? 'it is not encrypted' : 'it is encrypted';
+    throw corrupt(`${is}, and its volume is otherwise`);
+  }
+  if (sealing !== undefined && keyOf !== undefined)
+    return scanSealed(file, header, new JournalSeal(header, keyOf(sealing)));
   const records = new Uint8Array(segmentEntries * recordBytes);
   const data = new Uint8Array(segmentDataBytes);
   await file.read(records, journalRecordsOffset);
   await file.read(data, journalBlockPosition(0));
   const verified = verifyRecords(header, records, segmentEntries, data);
   return { ...verified, header, records: records.slice(0, verified.entryCount * recordBytes) };
+}
+
+async function scanSealed(
+  file: LocalFile,
+  header: JournalHeader,
+  seal: JournalSeal,
+): Promise<ScannedSegment> {
+  const bytes = new Uint8Array(sealedJournalFileBytes - groupsOffset);
+  await file.read(bytes, groupsOffset);
+  const found = openGroups(seal, bytes, segmentEntries, () => undefined);
+  const { entryCount, blockCount, records, groups } = found;
+  const blockChecksums = new Uint32Array(0);
+  return { header, records, entryCount, blockCount, blockChecksums, sealed: { seal, groups } };
 }

@@ -357,7 +357,10 @@ interface Part {
 /** Where the parts of a batch go in the segment's file; with the first one goes the header. */
 function partsOf(segment: SegmentBuffer, batch: JournalBatch, isFirst: boolean): Part[] {
   const parts = [
-    { bytes: batch.records, position: journalRecordsOffset + batch.recordsPosition * recordBytes },
+    batch.sealed ?? {
+      bytes: batch.records,
+      position: journalRecordsOffset + batch.recordsPosition * recordBytes,
+    },
   ];
   if (isFirst) parts.push({ bytes: segment.encodedHeader(), position: 0 });
   if (batch.data.byteLength > 0) {

@@ -1,15 +1,17 @@
+import { dirname } from 'node:path/posix';
 import type { Clock } from '../base/clock.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
-import { isStorageError, type StorageError, toStorageError } from '../base/errors.ts';
+import { isStorageError, StorageError, toStorageError } from '../base/errors.ts';
 import { blockBytes } from '../format/geometry.ts';
 import { epochOfSegment, type Manifest } from '../format/manifest.ts';
 import {
   closeBefore,
   loadStoredTail,
   type LocalState,
+  localStateOf,
   readLocalState,
   type StoredTail,
   writeLocalState,
@@ -27,6 +29,7 @@ import { blockMemory, entriesOf, replay } from './live-blocks.ts';
 import { LiveChanges } from './live-changes.ts';
 import {
   closeFiles,
+  fileBytesOf,
   type RecoveredJournal,
   recoverJournal,
   reuseJournal,
@@ -44,6 +47,8 @@ import type { SegmentBuffer } from './segment-buffer.ts';
 import { SegmentLog } from './segment-log.ts';
 import { StoredPlaces } from './segment-places.ts';
 import { Snapshots } from './snapshots.ts';
+import { type SealedVolume, sealingIn } from './sealing-store.ts';
+import type { JournalKeyOf } from './journal-scan.ts';
 import { keepAside } from './set-aside.ts';
 import type { VolumeSettings } from './settings.ts';
 import { type LeaseWatch, type TakeOver, whenFree } from './take-over.ts';
@@ -77,6 +82,7 @@ export interface OpenVolumeOptions {
 
 /** What was found in the store and the journal, and is now this writer's to go on from. */
 interface Attached {
+  readonly sealed: SealedVolume;
   readonly ownership: Ownership;
   readonly tail: StoredTail;
   readonly recovered: RecoveredJournal;
@@ -110,7 +116,34 @@ export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
   }
 }
 
+/** A volume that is encrypted is never written in the clear, whatever store was given. */
+function requireSealing({ sealing }: SealedVolume, { name, encryption }: Manifest): void {
+  if ((encryption === undefined) === (sealing === undefined)) return;
+  throw new StorageError('wrong-key', `Volume ${name} is encrypted, and there are no keys here.`);
+}
+
+/**
+ * What this host has seen of an encrypted volume cannot come undone: its store was set back to an earlier
+ * state, or has another volume in its place.
+ */
+function requireNotSetBack(
+  local: LocalState | undefined,
+  { name, epoch, encryption }: Manifest,
+  statePath: string,
+): void {
+  if (local?.encrypted !== true || (encryption !== undefined && epoch >= local.epoch)) return;
+  const is =
+    encryption === undefined
+      ? 'is not encrypted, and was when this host had it'
+      : `is in the state of epoch ${epoch}, and this host had it in epoch ${local.epoch}`;
+  throw new StorageError(
+    'corrupt',
+    `Volume ${name} ${is}: somebody has set its store back. Bring back the store; or, to take the volume as it is now, move ${dirname(statePath)} of the state directory away, and attach again.`,
+  );
+}
+
 interface Taken {
+  readonly sealed: SealedVolume;
   readonly ownership: Ownership;
   /** What the manifest and the local disk said before. */
   readonly manifest: Manifest;
@@ -133,11 +166,15 @@ async function take(
   const local = await readLocalState(disk, statePath);
   for (let attempt = 1; ; attempt += 1) {
     const loaded = await whenFree(await loadManifest(store, volumeId), options);
+    // Whoever has not the key is told so before anything is changed.
+    const sealed = await sealingIn(store, volumeId);
+    requireSealing(sealed, loaded.manifest);
+    requireNotSetBack(local, loaded.manifest, statePath);
     try {
       const ownership = await Ownership.take(context, loaded, { id: writerId, host });
       ownership.startRenewing();
       reportTakeOver(options, loaded.manifest);
-      return { ownership, manifest: loaded.manifest, local };
+      return { ownership, manifest: loaded.manifest, local, sealed };
     } catch (error) {
       // A writer that lives changes its manifest all the time, and who came first is to be named.
       if (!isStorageError(error, 'conflict') || attempt === takeAttempts) throw error;
@@ -147,7 +184,7 @@ async function take(
 
 async function attach(
   options: OpenVolumeOptions,
-  { ownership, manifest, local }: Taken,
+  { ownership, manifest, local, sealed }: Taken,
   directory: string,
   startedMs: number,
 ): Promise<Volume> {
@@ -155,8 +192,12 @@ async function attach(
   const journalPath = `${directory}/journal`;
   const isOpen = local !== undefined && !local.clean;
   const mayReplay = isOpen && manifest.closedThrough < local.epoch;
-  if (isOpen && !mayReplay) await keepAside(options, journalPath, manifest, local.epoch);
-  const state = { epoch: ownership.epoch, clean: false };
+  const { sealing } = sealed;
+  const keyOf: JournalKeyOf =
+    sealing === undefined ? undefined : (journal) => sealing.journalKey(journal);
+  if (isOpen && !mayReplay)
+    await keepAside({ ...options, keyOf }, journalPath, manifest, local.epoch);
+  const state = localStateOf(ownership.manifest, false);
   await writeLocalState(disk, `${directory}/state.json`, state);
   const tail = await loadStoredTail(store, ownership.manifest, settings.getConcurrency);
   const recovered = mayReplay
@@ -168,11 +209,15 @@ async function attach(
         log,
         nowMs: clock.monotonicMs(),
         wallMs: clock.wallMs(),
+        keyOf,
       })
-    : { segments: [], free: await reuseJournal(disk, journalPath) };
+    : {
+        segments: [],
+        free: await reuseJournal(disk, journalPath, fileBytesOf(keyOf !== undefined)),
+      };
   try {
     await closeBefore(ownership, tail, recovered.segments, log);
-    return await serve(options, { ownership, tail, recovered }, directory, startedMs);
+    return await serve(options, { ownership, tail, recovered, sealed }, directory, startedMs);
   } catch (error) {
     // Clients ask again and again for what cannot be attached: nothing of it may stay open.
     await closeFiles([...recovered.free, ...recovered.segments.map(({ file }) => file)]);
@@ -200,7 +245,10 @@ async function serve(
   const map = new BlockMap((pageIndex) => table.has(pageIndex));
   for (const segment of tail.segments) replay(map, segment.segment, segment.entries);
   for (const segment of recovered.segments) replay(map, segment.number, entriesOf(segment));
-  const diskCache = await DiskCache.open(disk, `${directory}/cache`, settings.diskCacheBytes);
+  const diskCache = await DiskCache.open(
+    ...([disk, `${directory}/cache`, settings.diskCacheBytes] as const),
+    attached.sealed.sealing?.passingKey(),
+  );
   const attachment: Attachment = {
     tookMs: options.clock.monotonicMs() - startedMs,
     storedTailSegments: tail.segments.length,
@@ -232,11 +280,12 @@ function reportTakeOver({ log, writerId }: OpenVolumeOptions, before: Manifest):
 
 function journalFiles(
   { disk, settings }: OpenVolumeOptions,
-  { segments, free }: RecoveredJournal,
+  { recovered: { segments, free }, sealed }: Attached,
   directory: string,
 ): JournalFiles {
   const used = segments.map((segment) => segment.file);
-  return new JournalFiles(disk, directory, settings.journalBytes, used, free);
+  const fileBytes = fileBytesOf(sealed.sealing !== undefined);
+  return new JournalFiles(disk, directory, fileBytes, settings.journalBytes, used, free);
 }
 
 /** The last time that anything of the volume bears: what is written from now on is not before it. */
@@ -259,10 +308,11 @@ function spaceOf(
   checkpointer: Checkpointer,
 ): SpaceKeeper {
   const { store, clock, random, log, workers, settings, disk } = options;
-  const { ownership, places, passedMs } = attached;
+  const { ownership, places, passedMs, sealed } = attached;
   const { id: volumeId, codec } = ownership.manifest;
   const context = {
     ...{ store, clock, random, log, workers, settings, volumeId, ownership, codec, disk, places },
+    ...{ sealing: sealed.sealing, sealedStore: sealed.store },
     volumeName: options.name,
     statePath: `volumes/${volumeId}/space.json`,
     uploaded: () => ({ bytes: uploader.uploadedBytes, segments: uploader.uploadedSegments }),
@@ -305,13 +355,13 @@ function assemble(
   const { ownership, tail, recovered, places } = attached;
   const { id: volumeId, codec, durability } = ownership.manifest;
   const { epoch } = ownership;
-  const files = journalFiles(options, recovered, `${directory}/journal`);
+  const files = journalFiles(options, attached, `${directory}/journal`);
   const { cache, memory } = blockMemory(map, settings);
   const onFailure = (error: StorageError): void => volume.stopWriting(error);
   const times = new LogClock(clock, log, lastLogTimeMs(attached, table));
   const segments = new SegmentLog(
     {
-      ...{ clock, settings, volumeId, epoch, memory, files, times },
+      ...{ ...attached.sealed, clock, settings, volumeId, epoch, memory, files, times },
       keepsFlushTimes: () => ownership.manifest.retention !== undefined,
     },
     recovered.segments,
@@ -332,7 +382,7 @@ function assemble(
   );
   const uploader = new Uploader(
     {
-      ...{ store, clock, random, log, workers, settings, volumeId, epoch, codec },
+      ...{ ...attached.sealed, clock, random, log, workers, settings, volumeId, epoch, codec },
       keepsReplaced: () => ownership.manifest.retention !== undefined,
     },
     tail.lastSegment,

@@ -1,4 +1,5 @@
-import type { LocalDisk } from '../base/local-disk.ts';
+import type { LocalDisk, LocalFile } from '../base/local-disk.ts';
+import type { StorageError } from '../base/errors.ts';
 import { checksum, corrupt, joinChecksums } from '../format/binary.ts';
 import { type Codec, compress, looksRandom } from '../format/compression.ts';
 import { decodeEntries, type Entry, entryKind } from '../format/entry.ts';
@@ -11,6 +12,9 @@ import {
   recordBytes,
 } from '../format/journal-file.ts';
 import type { LogPosition } from '../format/names.ts';
+import { groupsOffset, JournalSeal, openGroups } from '../format/sealed-journal.ts';
+import { type ObjectSeal, sealInPlace } from '../format/sealed-object.ts';
+import type { Subkey } from '../format/sealing.ts';
 import {
   decodeFrameTable,
   encodeFrameTable,
@@ -38,6 +42,17 @@ export interface PackJob {
   readonly codec: Codec;
   /** Whether blocks that the same segment replaced later are kept: someone may go back to them. */
   readonly keepsReplaced: boolean;
+  /** Of an encrypted volume. */
+  readonly sealing?: PackSealing;
+}
+
+/** What an encrypted volume's segment is opened and sealed with. */
+export interface PackSealing {
+  /** Of this use of the journal file. */
+  readonly journal: Subkey;
+  /** How much of the file its groups take, from the first on. */
+  readonly groupsBytes: number;
+  readonly object: ObjectSeal;
 }
 
 export interface PackedSegment {
@@ -60,7 +75,7 @@ export class Packer {
     this.disk = disk;
   }
 
-  /** `into` holds at least `maximumObjectBytes`. */
+  /** `into` holds at least `maximumObjectBytes`; `maximumStoredBytes` where it is to be sealed. */
   pack(job: PackJob, into: Uint8Array): Promise<PackedSegment> {
     const packed = this.turn.then(() => this.packNow(job, into));
     this.turn = packed.catch(() => undefined);
@@ -68,9 +83,10 @@ export class Packer {
   }
 
   private async packNow(job: PackJob, into: Uint8Array): Promise<PackedSegment> {
-    const records = new Uint8Array(job.entryCount * recordBytes);
     const file = await this.disk.open(job.path, { create: false });
     try {
+      if (job.sealing !== undefined) return await packSealed(job, job.sealing, file, into);
+      const records = new Uint8Array(job.entryCount * recordBytes);
       await file.read(records, journalRecordsOffset);
       const table = entryTableOf(records, job.entryCount);
       const tables = placeEntryTable(job, table, into);
@@ -78,9 +94,7 @@ export class Packer {
       await file.read(data, journalBlockPosition(0));
       const found = verifyRecords(job.header, records, job.entryCount, data);
       if (found.entryCount !== job.entryCount || found.blockCount !== job.blockCount) {
-        throw corrupt(
-          `The journal file ${job.path} no longer holds segment ${job.header.segment} as it was written: record ${found.entryCount} of ${job.entryCount} fails its checksum.`,
-        );
+        throw changedOnDisk(job, found.entryCount);
       }
       if (!job.keepsReplaced) zeroDeadBlocks(data, decodeEntries(table), found.blockChecksums);
       return assemble(job, tables, found.blockChecksums, into);
@@ -88,6 +102,42 @@ export class Packer {
       await file.close();
     }
   }
+}
+
+function changedOnDisk(job: PackJob, entryCount: number): StorageError {
+  return corrupt(
+    `The journal file ${job.path} no longer holds segment ${job.header.segment} as it was written: record ${entryCount} of ${job.entryCount} fails its checksum.`,
+  );
+}
+
+/** As `Packer.pack`, from a sealed journal file to a sealed object. */
+async function packSealed(
+  job: PackJob,
+  sealing: PackSealing,
+  file: LocalFile,
+  into: Uint8Array,
+): Promise<PackedSegment> {
+  const stored = new Uint8Array(sealing.groupsBytes);
+  await file.read(stored, groupsOffset);
+  const seal = new JournalSeal(job.header, sealing.journal);
+  const blocks: Uint8Array[] = [];
+  const found = openGroups(seal, stored, job.entryCount, (_, data) => blocks.push(data));
+  if (found.entryCount !== job.entryCount || found.blockCount !== job.blockCount)
+    throw changedOnDisk(job, found.entryCount);
+  const table = entryTableOf(found.records, job.entryCount);
+  const tables = placeEntryTable(job, table, into);
+  const data = into.subarray(tables.endBytes, tables.endBytes + job.blockCount * blockBytes);
+  let at = 0;
+  for (const block of blocks) {
+    data.set(block, at);
+    at += block.byteLength;
+  }
+  const sums = Uint32Array.from({ length: job.blockCount }, (_, index) =>
+    checksum(data.subarray(index * blockBytes, (index + 1) * blockBytes)),
+  );
+  if (!job.keepsReplaced) zeroDeadBlocks(data, decodeEntries(table), sums);
+  const { bodyBytes, frames } = assemble(job, tables, sums, into);
+  return { bodyBytes: sealInPlace(into, bodyBytes, sealing.object), frames };
 }
 
 const zeroBlockChecksum = checksum(new Uint8Array(blockBytes));

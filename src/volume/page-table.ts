@@ -10,6 +10,7 @@ import { type Lineage, volumeOfCheckpoint } from '../format/lineage.ts';
 import { type CheckpointPosition, checkpointKey, pagesKey } from '../format/names.ts';
 import { aboutObject } from './object-errors.ts';
 import { MapPage } from './map-page.ts';
+import { sealingIn } from './sealing-store.ts';
 
 /** Where the pages of the map are in the store, as of one checkpoint. */
 export class PageTable {
@@ -47,6 +48,8 @@ export class PageTable {
     lineage: Lineage,
     at: CheckpointPosition | undefined,
   ): Promise<PageTable> {
+    // Of an encrypted volume nothing is believed, not even that it is empty, before its key is there.
+    await sealingIn(store, lineage.id);
     if (at === undefined) return new PageTable(store, lineage, 0, []);
     const volumeId = volumeOfCheckpoint(lineage, at);
     const key = checkpointKey(volumeId, at);

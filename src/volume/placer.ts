@@ -54,8 +54,12 @@ export class Placer {
     return epoch === this.context.ownership.epoch && this.making.has(serial);
   }
 
-  /** Puts an object until it is there. */
-  async put(key: string, parts: readonly Uint8Array[]): Promise<number> {
+  /** Puts an object until it is there; into `store` where that is not the one for all else. */
+  async put(
+    key: string,
+    parts: readonly Uint8Array[],
+    store = this.context.store,
+  ): Promise<number> {
     let attempts = 0;
     await untilDone(
       this.context,
@@ -63,7 +67,7 @@ export class Placer {
       () => this.ended,
       () => {
         attempts += 1;
-        return this.context.store.put(key, parts);
+        return store.put(key, parts);
       },
     );
     this.storedBytes += parts.reduce((sum, { byteLength }) => sum + byteLength, 0);

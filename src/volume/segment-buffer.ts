@@ -18,8 +18,10 @@ import {
   recordSeed,
   sealRecord,
 } from '../format/journal-file.ts';
+import { groupBlocksMaximum, type JournalSeal } from '../format/sealed-journal.ts';
 import type { JournalFile } from './journal-files.ts';
 import type { ScannedSegment } from './journal-scan.ts';
+import { SealedGroups } from './sealed-groups.ts';
 
 /** Where the times of entries come from. */
 export interface EntryTimes {
@@ -41,6 +43,8 @@ export interface JournalBatch {
   readonly firstIndex: number;
   readonly entryCount: number;
   readonly blockCount: number;
+  /** Of an encrypted volume, all that goes to the file, instead of records and data. */
+  readonly sealed?: { readonly bytes: Uint8Array; readonly position: number };
 }
 
 /**
@@ -70,16 +74,24 @@ export class SegmentBuffer {
   /** Entries before this one have their time. */
   private stampedEntries = 0;
   private readonly times: EntryTimes | undefined;
+  /** How the journal file has it, of an encrypted volume. */
+  readonly groups: SealedGroups | undefined;
 
-  /** `memory` for the data, 8 MiB, and `times`; none when it all is in the journal file already. */
+  /**
+   * `memory` for the data, 8 MiB, and `times`; none when it all is in the journal file already. `seal`
+   * where the header says that the file is sealed.
+   */
   constructor(
     header: JournalHeader,
     file: JournalFile,
     memory: Uint8Array | undefined,
     openedMs: number,
     times?: EntryTimes,
+    seal?: JournalSeal,
   ) {
+    assert((header.sealing === undefined) === (seal === undefined), 'what is sealed has its key');
     this.times = times;
+    this.groups = seal === undefined ? undefined : new SealedGroups(seal);
     this.header = header;
     this.file = file;
     this.memory = memory;
@@ -96,7 +108,9 @@ export class SegmentBuffer {
     openedMs: number,
     sealedMs: number,
   ): SegmentBuffer {
-    const segment = new SegmentBuffer(scanned.header, file, undefined, openedMs);
+    const { header, sealed } = scanned;
+    const segment = new SegmentBuffer(header, file, undefined, openedMs, undefined, sealed?.seal);
+    segment.groups?.found(sealed?.groups ?? []);
     segment.records = scanned.records;
     segment.view = viewOf(scanned.records);
     segment.blockChecksums.set(scanned.blockChecksums);
@@ -141,7 +155,7 @@ export class SegmentBuffer {
     const { memory } = this;
     assert(memory !== undefined && !this.sealed, 'only the open segment is written');
     const firstIndex = this.blockCount;
-    const fits = Math.min(count, segmentBlocks - firstIndex);
+    const fits = Math.min(count, segmentBlocks - firstIndex, this.entryBlocksMaximum);
     const lengthBytes = fits * blockBytes;
     const source = from.byteLength === lengthBytes ? from : from.subarray(at, at + lengthBytes);
     memory.set(source, firstIndex * blockBytes);
@@ -150,6 +164,11 @@ export class SegmentBuffer {
       this.addEntry(entryKind.data, firstBlock, fits, firstIndex);
     }
     return fits;
+  }
+
+  /** What is read again from a sealed file is opened by whole entries: there they are short. */
+  private get entryBlocksMaximum(): number {
+    return this.groups === undefined ? segmentBlocks : groupBlocksMaximum;
   }
 
   /** Appends an entry without data; false when the segment is full. */
@@ -210,7 +229,7 @@ export class SegmentBuffer {
     const low = this.view.getUint32(at + entryOffset.firstBlock, true);
     const high = this.view.getUint32(at + entryOffset.firstBlock + 4, true);
     const lastBlock = high * 0x1_0000_0000 + low + before;
-    if (lastBlock !== firstBlock) return false;
+    if (lastBlock !== firstBlock || before + count > this.entryBlocksMaximum) return false;
     // Two writes with an answer between them must be told apart by their times.
     const isTold = this.times?.answersEarly === true;
     if (isTold && entryTimeMs(this.view, at) !== this.nowTimeMs()) return false;
@@ -236,6 +255,7 @@ export class SegmentBuffer {
     if (from === to) return undefined;
     this.frozenEntries = to;
     if (this.stampedEntries < to) this.stamp(this.nowTimeMs());
+    if (this.groups !== undefined) return this.nextSealedBatch(this.groups, from, to);
     this.sumBlocks(this.journaledBlocks, this.blockCount);
     const sums = new Uint8Array(this.blockChecksums.buffer);
     for (let ordinal = from; ordinal < to; ordinal += 1) {
@@ -253,6 +273,23 @@ export class SegmentBuffer {
       firstIndex: this.journaledBlocks,
       entryCount: to,
       blockCount: this.blockCount,
+    };
+  }
+
+  private nextSealedBatch(groups: SealedGroups, from: number, to: number): JournalBatch {
+    const { journaledBlocks: firstIndex, blockCount } = this;
+    const data = this.dataBetween(firstIndex, blockCount);
+    const none = new Uint8Array(0);
+    return {
+      ...{
+        records: none,
+        recordsPosition: from,
+        data: none,
+        firstIndex,
+        entryCount: to,
+        blockCount,
+      },
+      sealed: groups.seal(this.records, from, to, firstIndex, data),
     };
   }
 

@@ -3,12 +3,15 @@ import type { Clock } from '../base/clock.ts';
 import type { StorageError } from '../base/errors.ts';
 import type { EntryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
+import type { JournalHeader } from '../format/journal-file.ts';
+import { JournalSeal } from '../format/sealed-journal.ts';
 import { Journal } from './journal.ts';
 import type { JournalFiles } from './journal-files.ts';
 import type { LogClock } from './log-clock.ts';
 import { SegmentBuffer } from './segment-buffer.ts';
 import type { SegmentMemory } from './segment-memory.ts';
 import type { VolumeSettings } from './settings.ts';
+import type { VolumeSealing } from './volume-sealing.ts';
 
 export interface SegmentLogContext {
   readonly clock: Clock;
@@ -18,6 +21,8 @@ export interface SegmentLogContext {
   readonly memory: SegmentMemory;
   readonly files: JournalFiles;
   readonly times: LogClock;
+  /** Of an encrypted volume. */
+  readonly sealing: VolumeSealing | undefined;
   /** Whether the log says when flushes were answered. */
   keepsFlushTimes(): boolean;
 }
@@ -135,19 +140,23 @@ export class SegmentLog {
     if (memory === undefined) return undefined;
     const file = context.files.take();
     assert(this.nextNumber < 2 ** 32, 'segment numbers are 32 bits');
-    const header = {
+    const { sealing } = context;
+    const header: JournalHeader = {
       volumeId: context.volumeId,
       epoch: context.epoch,
       segment: this.nextNumber,
       previousEntries: this.lastEntryCount,
       openedMs: context.times.nowMs(),
+      ...(sealing === undefined ? {} : { sealing: sealing.newJournal() }),
     };
     this.nextNumber += 1;
     const times = {
       nowMs: () => context.times.nowMs(),
       answersEarly: context.settings.writesAnswered === 'memory',
     };
-    const segment = new SegmentBuffer(header, file, memory, context.clock.monotonicMs(), times);
+    const seal = journalSealOf(sealing, header);
+    const openedMs = context.clock.monotonicMs();
+    const segment = new SegmentBuffer(header, file, memory, openedMs, times, seal);
     this.open = segment;
     context.memory.hold(segment);
     this.segments.set(segment.number, segment);
@@ -259,4 +268,12 @@ export class SegmentLog {
     for (const segment of this.segments.values()) return segment.openedMs;
     return undefined;
   }
+}
+
+function journalSealOf(
+  sealing: VolumeSealing | undefined,
+  header: JournalHeader,
+): JournalSeal | undefined {
+  if (sealing === undefined || header.sealing === undefined) return undefined;
+  return new JournalSeal(header, sealing.journalKey(header.sealing));
 }

@@ -6,8 +6,8 @@ import { roundSize } from '../base/quantity.ts';
 import { blockBytes } from '../format/geometry.ts';
 import { Fields, parseJson } from '../format/json-fields.ts';
 import type { Manifest } from '../format/manifest.ts';
-import { closeFiles, openJournal } from './journal-recovery.ts';
-import { readJournalStart, scanJournalFile } from './journal-scan.ts';
+import { closeFiles, fileBytesOf, openJournal } from './journal-recovery.ts';
+import { type JournalKeyOf, readJournalStart, scanJournalFile } from './journal-scan.ts';
 
 /** What a journal holds that is not in its volume, because another host closed its epoch before. */
 interface Leftover {
@@ -35,6 +35,8 @@ interface KeepAsideContext {
   readonly clock: Clock;
   /** The volume's. */
   readonly name: string;
+  /** Of an encrypted volume. */
+  readonly keyOf: JournalKeyOf;
 }
 
 /**
@@ -42,15 +44,17 @@ interface KeepAsideContext {
  * does not have is kept aside; a journal all of which is in the store is used on.
  */
 export async function keepAside(
-  { disk, log, name, clock }: KeepAsideContext,
+  { disk, log, name, clock, keyOf }: KeepAsideContext,
   journalPath: string,
   manifest: Manifest,
   epoch: number,
 ): Promise<void> {
-  const leftover = await measureLeftover(disk, journalPath, manifest, epoch).catch((error) => {
-    log.warn('the journal cannot be read through', { volume: name, reason: String(error) });
-    return undefined;
-  });
+  const leftover = await measureLeftover(disk, journalPath, manifest, epoch, keyOf).catch(
+    (error) => {
+      log.warn('the journal cannot be read through', { volume: name, reason: String(error) });
+      return undefined;
+    },
+  );
   if (leftover?.segments === 0) {
     log.info('another host wrote this volume since; all that the journal held is in the store', {
       volume: name,
@@ -76,11 +80,12 @@ async function measureLeftover(
   directory: string,
   manifest: Manifest,
   epoch: number,
+  keyOf: JournalKeyOf,
 ): Promise<Leftover> {
   const after = lastKept(manifest, epoch);
   let segments = 0;
   let dataBytes = 0;
-  const { whole, short } = await openJournal(disk, directory);
+  const { whole, short } = await openJournal(disk, directory, fileBytesOf(keyOf !== undefined));
   const files = [...whole, ...short];
   try {
     for (const { file } of files) {
@@ -93,7 +98,7 @@ async function measureLeftover(
         segments += 1;
         continue;
       }
-      const { entryCount, blockCount } = await scanJournalFile(file, header);
+      const { entryCount, blockCount } = await scanJournalFile(file, header, keyOf);
       // One that was flushed and is not whole any more may still be worth something to somebody.
       segments += entryCount > 0 || start.syncedEntries > 0 ? 1 : 0;
       dataBytes += blockCount * blockBytes;

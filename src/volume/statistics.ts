@@ -1,5 +1,5 @@
+import { fileBytesOf } from './journal-recovery.ts';
 import { type DurationCounts, DurationHistogram } from '../base/histogram.ts';
-import { journalFileBytes } from '../format/journal-file.ts';
 import type { Durability } from '../format/manifest.ts';
 import { pendingSnapshots } from './snapshot-changes.ts';
 import { neverScrubbed, type ScrubStatus } from './scrubber.ts';
@@ -69,7 +69,7 @@ export const nothingWritten = {
   dirtyAgeMs: 0,
   journalFiles: 0,
   journalFilesMaximum: 0,
-  journalFileBytes,
+  journalFileBytes: fileBytesOf(false),
   diskCacheHits: 0,
   diskCacheMisses: 0,
   uploadsWaiting: 0,
@@ -105,7 +105,7 @@ export function statisticsOf(
     dirtyAgeMs: oldestMs === undefined ? 0 : parts.clock.monotonicMs() - oldestMs,
     journalFiles: files.usedCount,
     journalFilesMaximum: files.capacity,
-    journalFileBytes,
+    journalFileBytes: files.fileBytes,
     cacheBytes: parts.cache.memoryBytes + parts.memory.memoryBytes,
     cacheHits: parts.cache.hits,
     cacheMisses: parts.cache.misses,

@@ -2,11 +2,14 @@ import { type StorageError, toStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Codec } from '../format/compression.ts';
 import { segmentKey } from '../format/names.ts';
+import { groupsOffset } from '../format/sealed-journal.ts';
 import type { FrameTable } from '../format/segment-object.ts';
 import type { EngineWorkers } from './engine-workers.ts';
+import type { PackSealing } from './pack.ts';
 import type { SegmentBuffer } from './segment-buffer.ts';
 import { idleTickMs, isUploadDue } from './upload-pacing.ts';
 import { type PatientContext, untilDone } from './until-done.ts';
+import type { VolumeSealing } from './volume-sealing.ts';
 
 export interface UploaderContext extends PatientContext {
   readonly store: ObjectStore;
@@ -14,6 +17,8 @@ export interface UploaderContext extends PatientContext {
   readonly volumeId: string;
   readonly epoch: number;
   readonly codec: Codec;
+  /** Of an encrypted volume; `store` is then where what is sealed is put. */
+  readonly sealing: VolumeSealing | undefined;
   /** Whether what a segment replaced itself is kept in it. */
   keepsReplaced(): boolean;
 }
@@ -170,8 +175,9 @@ export class Uploader {
       codec,
       keepsReplaced,
     };
-    const packed = await workers.pack(job);
-    const attempts = await this.put(segmentKey(volumeId, at), packed.body);
+    const key = segmentKey(volumeId, at);
+    const packed = await workers.pack({ ...job, ...this.packSealing(segment, key) });
+    const attempts = await this.put(key, packed.body);
     this.uploadedBytes += packed.body.byteLength;
     // An attempt that failed may still be reading it somewhere.
     packed.release({ mayBeRead: attempts > 1 });
@@ -179,6 +185,21 @@ export class Uploader {
     this.onTable(segment.number, packed.frames);
     this.stored.set(segment.number, segment);
     this.advance();
+  }
+
+  private packSealing(
+    { header, groups }: SegmentBuffer,
+    key: string,
+  ): { readonly sealing?: PackSealing } {
+    const { sealing } = this.context;
+    if (sealing === undefined || header.sealing === undefined || groups === undefined) return {};
+    return {
+      sealing: {
+        journal: sealing.journalKey(header.sealing),
+        groupsBytes: groups.endPosition - groupsOffset,
+        object: sealing.newObject(key),
+      },
+    };
   }
 
   /** Puts an object until it is there; returns how many attempts that took. */

@@ -10,7 +10,7 @@ import { isStorageError, StorageError } from '../base/errors.ts';
 import { entryKind } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
 import type { Snapshot } from '../format/snapshot.ts';
-import { writeLocalState } from './attach.ts';
+import { localStateOf, writeLocalState } from './attach.ts';
 import type { CheckReport } from './check-report.ts';
 import { grow, requireShrinkable, type Resized, shrink } from './resize.ts';
 import { findMoment, type Moment, windowOf } from './moments.ts';
@@ -392,7 +392,7 @@ export class Volume implements BlockDevice {
       await retention.end();
       const [acted] = await Promise.allSettled([act(last)]);
       // Before the release: whoever finds the volume given up finds this journal done with.
-      await writeLocalState(disk, statePath, { epoch: ownership.epoch, clean: true });
+      await writeLocalState(disk, statePath, localStateOf(ownership.manifest, true));
       await ownership.release(last);
       if (acted.status === 'rejected') throw acted.reason;
       return acted.value;

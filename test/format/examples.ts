@@ -1,3 +1,7 @@
+import { placementKey } from '../../src/format/names.ts';
+import { groupBytes, JournalSeal } from '../../src/format/sealed-journal.ts';
+import { sealedLength, sealInPlace } from '../../src/format/sealed-object.ts';
+import { deriveKey } from '../../src/format/sealing.ts';
 import { encodeCheckpoint } from '../../src/format/checkpoint-object.ts';
 import { encodeEntry, entryBytes, entryKind } from '../../src/format/entry.ts';
 import {
@@ -168,6 +172,35 @@ const manifest = encodeManifest({
   nonce: 'ffeeddccbbaa99887766554433221100',
 });
 
+/** Of generation 1, and the salt of all that is sealed with it here. */
+export const dataKey = Uint8Array.from({ length: 32 }, (_, at) => at);
+const salt = Uint8Array.from({ length: 32 }, (_, at) => 0xa0 + at);
+const sealedWith = { cipher: 'aes-256-gcm', generation: 1, salt } as const;
+export const sealedHeader: JournalHeader = { ...exampleHeader, sealing: sealedWith };
+export const sealedPlace = placementKey(volumeId, { serial: 1, epoch: 4 });
+const placement = encodePlacement(
+  volumeId,
+  { serial: 1, epoch: 4 },
+  { segments: Uint32Array.of(7), serials: Uint32Array.of(1), epochs: Uint32Array.of(4) },
+);
+
+function sealedPlacement(): Uint8Array {
+  const bytes = new Uint8Array(sealedLength(placement.byteLength));
+  bytes.set(placement);
+  const key = deriveKey(dataKey, salt, 'object');
+  sealInPlace(bytes, placement.byteLength, { ...sealedWith, key, place: sealedPlace });
+  return bytes;
+}
+
+export function journalGroup(): Uint8Array {
+  const key = deriveKey(dataKey, salt, 'journal');
+  const seal = new JournalSeal(sealedHeader, { cipher: sealedWith.cipher, key });
+  const shape = { firstOrdinal: 0, entryCount: 2, firstIndex: 0, blockCount: 1 };
+  const bytes = new Uint8Array(groupBytes(shape));
+  seal.seal(shape, entries(), block, bytes);
+  return bytes;
+}
+
 /** By the name under which docs/FORMAT.md shows them; long runs of one block are cut off there. */
 export const examples: Readonly<Record<string, Uint8Array>> = {
   'journal header': encodeJournalHeader(exampleHeader).subarray(0, 64),
@@ -176,11 +209,10 @@ export const examples: Readonly<Record<string, Uint8Array>> = {
   'map page': page,
   'checkpoint object': checkpoint(),
   'compacted object': compacted().subarray(0, 128 + 12 + 24 + 16),
-  'placement object': encodePlacement(
-    volumeId,
-    { serial: 1, epoch: 4 },
-    { segments: Uint32Array.of(7), serials: Uint32Array.of(1), epochs: Uint32Array.of(4) },
-  ),
+  'placement object': placement,
+  'sealed object': sealedPlacement(),
+  'sealed journal header': encodeJournalHeader(sealedHeader).subarray(0, 112),
+  'journal group': journalGroup().subarray(0, 32 + 48 + 16),
   manifest,
   name: encodeNameRecord(volumeId),
 };

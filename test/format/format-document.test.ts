@@ -36,7 +36,28 @@ import {
   placementColumns,
   placementHeaderOffset,
 } from '../../src/format/placement-object.ts';
-import { exampleHeader, examples, hexLines } from './examples.ts';
+import {
+  groupHeaderOffset,
+  JournalSeal,
+  openGroups,
+  sealedJournalFileBytes,
+} from '../../src/format/sealed-journal.ts';
+import {
+  decodeSealedHeader,
+  openParts,
+  sealedHeaderBytes,
+  sealedHeaderOffset,
+} from '../../src/format/sealed-object.ts';
+import { deriveKey } from '../../src/format/sealing.ts';
+import {
+  dataKey,
+  exampleHeader,
+  examples,
+  hexLines,
+  journalGroup,
+  sealedHeader,
+  sealedPlace,
+} from './examples.ts';
 
 const page = readFileSync(new URL('../../docs/FORMAT.md', import.meta.url), 'utf8');
 
@@ -64,6 +85,8 @@ test.each([
   ['journal header', journalHeaderOffset],
   ['journal mark', journalMarkOffset],
   ['journal record', recordOffset],
+  ['journal group', groupHeaderOffset],
+  ['sealed header', sealedHeaderOffset],
 ])('the table of the %s is what the code uses, without gaps', (name, offsets) => {
   const rows = tableOf(name);
   expect(Object.fromEntries(rows.map(([offset, , field]) => [field, offset]))).toEqual(offsets);
@@ -142,8 +165,25 @@ test('the examples read as what they were made from', () => {
   expect(decodeNameRecord(example('name'))).toBe(exampleHeader.volumeId);
 });
 
+test('the sealed examples open as what they were made from', () => {
+  const object = example('sealed object').slice();
+  const header = decodeSealedHeader(object);
+  const key = deriveKey(dataKey, header.salt, 'object');
+  const from = { firstPart: 0, from: sealedHeaderBytes, skip: 0 };
+  const opened = openParts(header, { cipher: header.cipher, key }, sealedPlace, object, from);
+  expect(opened).toEqual(example('placement object'));
+  const sector = new Uint8Array(512);
+  sector.set(example('sealed journal header'));
+  expect(decodeJournalHeader(sector)).toEqual(sealedHeader);
+  const journalKey = deriveKey(dataKey, header.salt, 'journal');
+  const seal = new JournalSeal(sealedHeader, { cipher: header.cipher, key: journalKey });
+  const found = openGroups(seal, journalGroup(), 2, () => undefined);
+  expect(entryTableOf(found.records, 2)).toEqual(entryTableOf(example('journal records'), 2));
+});
+
 test('the sizes of a journal file are those of the page', () => {
   expect(page).toContain(journalFileBytes.toLocaleString('en-US'));
+  expect(page).toContain(sealedJournalFileBytes.toLocaleString('en-US'));
   expect(page).toContain(`${journalDataOffset.toLocaleString('en-US')} + index * 4,096`);
 });
 

@@ -3,6 +3,7 @@ import { cloneBugs } from './clone-canaries.ts';
 import { snapshotBugs } from './snapshot-canaries.ts';
 import { versionBugs } from './version-canaries.ts';
 import { timeBugs } from './time-canaries.ts';
+import { sealingBugs } from './sealing-canaries.ts';
 import { spaceBugs } from './space-canaries.ts';
 
 /** One for each promise, and those that were really there once; each says what it breaks. */
@@ -270,4 +271,5 @@ export const plantedBugs: readonly PlantedBug[] = [
   ...timeBugs,
   ...cloneBugs,
   ...spaceBugs,
+  ...sealingBugs,
 ];

@@ -62,6 +62,8 @@ export class SimulatedDisk {
   onCall: (name: string) => void = () => undefined;
   /** Told when a bit of a journal file is not what was written: it may be what ends its segment. */
   onRot: () => void = () => undefined;
+  /** Told of each write, as it is to be. */
+  onWrite: (path: string, bytes: Uint8Array, position: number) => void = () => undefined;
   private readonly random: Random;
   private readonly trace: Trace;
 
@@ -134,6 +136,7 @@ export class SimulatedDisk {
       return this.call(life, name, path, position, () => {
         this.mayFail('writeErrors', path);
         this.reserve(position + bytes.byteLength - file.sizeBytes, path);
+        this.onWrite(path, bytes, position);
         const part = this.survivingPart(life, bytes);
         const written = file.write(position, part);
         return () => {
@@ -148,6 +151,7 @@ export class SimulatedDisk {
         this.onCall('writeHere');
         this.mayFail('writeErrors', path);
         this.reserve(position + bytes.byteLength - file.sizeBytes, path);
+        this.onWrite(path, bytes, position);
         file.write(position, bytes);
       },
       writeDurably: (parts, position) => write('writeDurably', parts, position),

@@ -448,6 +448,7 @@ export class Drama {
     const { openFiles } = session.life;
     if (openFiles !== 0) throw new Error(`${openFiles} files are open after the end`);
     await world.travel();
+    await world.forge();
     const wrong = await world.check();
     if (wrong.length > 0) throw new Error(`the store is not sound: ${wrong.join('; ')}`);
   }

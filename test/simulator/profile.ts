@@ -31,6 +31,8 @@ export interface Profile {
   readonly firstBlockCount: number | undefined;
   /** Clones at a time. */
   readonly cloneCount: number;
+  readonly isEncrypted: boolean;
+  readonly cipher: 'aes-256-gcm' | 'chacha20-poly1305';
 }
 
 export type Misfortune =
@@ -78,6 +80,7 @@ export function makeProfile(engine: Engine, random: Random): Profile {
     // The last of all, so that worlds whose volume keeps its size are as they were.
     firstBlockCount: chance(random, 0.4) ? 1 + pick(random, blockCount) : undefined,
     cloneCount: 0,
+    ...{ isEncrypted: false, cipher: 'aes-256-gcm' },
   };
 }
 
@@ -91,6 +94,12 @@ export function withPast(profile: Profile, random: Random): Profile {
   const clock = chance(random, 0.4) ? 2 : 0;
   const retainMs = choose(random, [300, 5000, 86_400_000]);
   return { ...profile, retainMs, chaos: { ...profile.chaos, clock } };
+}
+
+/** The same world, encrypted. */
+export function withEncryption(profile: Profile, random: Random): Profile {
+  const cipher = chance(random, 0.8) ? 'aes-256-gcm' : 'chacha20-poly1305';
+  return { ...profile, isEncrypted: true, cipher };
 }
 
 /** The same world in which clones are made of the volume, and of them again. */

@@ -2,7 +2,14 @@ import { seededRandom } from '../../src/base/random.ts';
 import { Drama } from './drama.ts';
 import type { Engine } from './engine.ts';
 import { Family } from './family.ts';
-import { makeProfile, withClones, withNetwork, withPast, withProxy } from './profile.ts';
+import {
+  makeProfile,
+  withClones,
+  withEncryption,
+  withNetwork,
+  withPast,
+  withProxy,
+} from './profile.ts';
 import { ProxiedDrama } from './proxied.ts';
 import { pick } from './random.ts';
 import { type Counters, World } from './world.ts';
@@ -31,6 +38,9 @@ const pastOneIn = 3;
 /** One world in so many has clones. */
 const clonesOneIn = 4;
 
+/** One world in so many is encrypted. */
+const encryptedOneIn = 3;
+
 /** Runs one seed to its end. */
 export async function runSeed(engine: Engine, seed: number, isShown = false): Promise<Outcome> {
   const plain = makeProfile(engine, seededRandom(seed + 2));
@@ -43,7 +53,10 @@ export async function runSeed(engine: Engine, seed: number, isShown = false): Pr
   const kept = isProxied ? withProxy(reached) : hasPast ? withPast(reached, past) : reached;
   const clones = seededRandom(seed + 7);
   const hasClones = !isProxied && pick(clones, clonesOneIn) === 0;
-  const profile = hasClones ? withClones(kept, clones) : kept;
+  const branched = hasClones ? withClones(kept, clones) : kept;
+  const encrypted = seededRandom(seed + 9);
+  const isEncrypted = pick(encrypted, encryptedOneIn) === 0;
+  const profile = isEncrypted ? withEncryption(branched, encrypted) : branched;
   const world = new World(engine, profile, seed, isShown);
   let failure: Error | undefined;
   const strayed = (error: unknown): void => world.scheduler.fail(error);

@@ -31,6 +31,12 @@ function shrunk(sizes: {
     { file: 'volume/compactor.ts', find: 'objectsPerMove = 16;', put: 'objectsPerMove = 2;' },
     { file: 'volume/collector.ts', find: 'deletedPerProof = 64;', put: 'deletedPerProof = 3;' },
     { file: 'volume/moved-frames.ts', find: 'maximumObjects = 1024;', put: 'maximumObjects = 2;' },
+    // Small objects have several parts, too.
+    {
+      file: 'format/sealed-object.ts',
+      find: 'sealedPartBytes = 32_768;',
+      put: 'sealedPartBytes = 512;',
+    },
     { file: 'volume/block-cache.ts', find: 'chunkSlots = 2048;', put: 'chunkSlots = 16;' },
   ];
 }

@@ -34,8 +34,8 @@ export const spaceBugs: readonly PlantedBug[] = [
     'a compacted object is named before it is stored',
     6000,
     'volume/compactor.ts',
-    'const attempts = await placer.put(made.key, [packed.body]);',
-    'const attempts = 2; void placer.put(made.key, [packed.body.slice()]).catch(() => undefined);',
+    'const attempts = await placer.put(made.key, [packed.body], sealedStore);',
+    'const attempts = 2; void placer.put(made.key, [packed.body.slice()], sealedStore).catch(() => undefined);',
   ),
   planted(
     'a moved block is looked for at a wrong rank',

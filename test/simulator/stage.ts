@@ -39,6 +39,8 @@ function quietProfile(engine: Engine, durability: Durability): Profile {
     laneCount: 1,
     crashCount: 0,
     cloneCount: 0,
+    isEncrypted: false,
+    cipher: 'aes-256-gcm',
     calmEvents: 0,
     chaos: {
       kill: 0,

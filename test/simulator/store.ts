@@ -7,6 +7,7 @@ import type { Engine } from './engine.ts';
 import type { Life } from './process.ts';
 import { chance, pick } from './random.ts';
 import type { Scheduler } from './scheduler.ts';
+import type { Sealing } from './sealing.ts';
 import type { Trace } from './trace.ts';
 
 /** Whether the daemon has the product's own wrappers between itself and the network. */
@@ -21,6 +22,9 @@ export class SimulatedStore {
   readonly faults: FaultPlan;
   /** What is really there, without delay or fault: for the judge. */
   readonly truth: ObjectStore;
+  /** As others than the hosts see it: sealed, where the volume is. */
+  readonly raw: ObjectStore;
+  readonly sealing: Sealing | undefined;
   /** Told of each name that was made, and whose id it leads to. */
   onNamed: (name: string, volumeId: string) => void = () => undefined;
   /** The volume that is meant, once it is known. */
@@ -50,13 +54,16 @@ export class SimulatedStore {
     scheduler: Scheduler,
     random: Random,
     trace: Trace,
+    sealing: Sealing | undefined,
     sibling?: SimulatedStore,
   ) {
     this.engine = engine;
     this.scheduler = scheduler;
     this.random = random;
     this.trace = trace;
-    this.truth = sibling?.truth ?? engine.createMemoryStore();
+    this.sealing = sibling?.sealing ?? sealing;
+    this.raw = sibling?.raw ?? engine.createMemoryStore();
+    this.truth = sibling?.truth ?? this.sealing?.over(this.raw, scheduler) ?? this.raw;
     this.faults = sibling?.faults ?? { delay: 1, maxDelayMs: 4 };
     this.weather = sibling?.weather ?? { hasErred: false };
     this.family = sibling?.family ?? [];
@@ -106,21 +113,24 @@ export class SimulatedStore {
       this.trace.add(call.operation, call.key, call.sentBytes);
       return life.receive(call.make());
     });
-    if (patience === 'none') return wire;
+    const sealed = (store: ObjectStore): ObjectStore =>
+      this.sealing?.over(store, life.clock) ?? store;
+    if (patience === 'none') return sealed(wire);
     const limits = { reads: 4, writes: 3, registers: 2 };
-    return engine.withRetry(engine.withConcurrencyLimit(wire, limits), {
+    const retrying = engine.withRetry(engine.withConcurrencyLimit(wire, limits), {
       clock: life.clock,
       random,
       baseDelayMs: 2,
       maxDelayMs: 500,
       deadlineMs: 5000,
     });
+    return sealed(retrying);
   }
 
   /** What happens at the store itself, when a request gets there. */
   private server(life: Life): ObjectStore {
-    const { truth, random, trace, scheduler } = this;
-    const served = wrapCalls(truth, async (call) => {
+    const { raw, random, trace, scheduler } = this;
+    const served = wrapCalls(raw, async (call) => {
       // Some of what a killed daemon had asked for was still in its own buffers.
       if (!life.isAlive && chance(random, 0.5)) return new Promise(() => undefined);
       trace.add('served', call.key, call.sentBytes);
@@ -137,6 +147,10 @@ export class SimulatedStore {
     });
     return {
       ...served,
+      put: (key, parts, options) => {
+        this.sealing?.put(key, parts);
+        return served.put(key, parts, options);
+      },
       swap: async (key, expected, value, options) => {
         const version = await served.swap(key, expected, value, options);
         if (version !== undefined) this.noteSwap(key, value);

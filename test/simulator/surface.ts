@@ -12,6 +12,8 @@ export { findStoredMoment, openMoment } from '../../src/volume/moment-reader.ts'
 export { windowOf } from '../../src/volume/moments.ts';
 export { changeManifest } from '../../src/volume/manifest-change.ts';
 export { removeSnapshot } from '../../src/volume/snapshot-changes.ts';
+export { sealedPartBytes } from '../../src/format/sealed-object.ts';
+export { withSealing } from '../../src/volume/sealing-store.ts';
 export { openVolume } from '../../src/volume/open-volume.ts';
 export { withConcurrencyLimit } from '../../src/store/with-concurrency-limit.ts';
 export { withFaults } from '../../src/store/with-faults.ts';

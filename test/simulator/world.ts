@@ -16,6 +16,7 @@ import type { Profile } from './profile.ts';
 import { chance, pick } from './random.ts';
 import type { Rollback } from './rollback.ts';
 import { Scheduler } from './scheduler.ts';
+import { Sealing } from './sealing.ts';
 import { Session } from './session.ts';
 import { Sizes } from './sizes.ts';
 import { SnapshotJudge } from './snapshots.ts';
@@ -98,8 +99,11 @@ export class World {
     this.counters = parent?.counters ?? {
       ...{ crashes: 0, servingCrashes: 0, operations: 0, attached: 0, travels: 0, clones: 0 },
     };
+    const sealing = profile.isEncrypted
+      ? new Sealing(engine, seed + 10, this.scheduler, (error) => this.scheduler.fail(error))
+      : undefined;
     this.store = new SimulatedStore(
-      ...([engine, this.scheduler, seededRandom(seed + 1), this.trace] as const),
+      ...([engine, this.scheduler, seededRandom(seed + 1), this.trace, sealing] as const),
       parent?.store,
     );
     this.judge = new SnapshotJudge(engine, this.scheduler, this.store);
@@ -127,6 +131,7 @@ export class World {
 
   private makeDisk(): SimulatedDisk {
     const disk = new SimulatedDisk(seededRandom(pick(this.random, 2 ** 31)), this.trace);
+    disk.onWrite = (...write) => this.store.sealing?.written(...write);
     // What a changed bit takes with it was promised, and cannot be kept.
     disk.onRot = () => {
       this.history.renounce(disk.id);
@@ -146,7 +151,10 @@ export class World {
     const sizeBytes = this.sizes.largest * blockBytes;
     const { id } = await this.engine.createVolume(
       this.store.truth,
-      { name: volumeName, sizeBytes, durability, codec, retainMs },
+      {
+        ...{ name: volumeName, sizeBytes, durability, codec, retainMs },
+        ...(this.profile.isEncrypted ? { encryption: { cipher: this.profile.cipher } } : {}),
+      },
       { clock: this.scheduler, random: this.random },
     );
     this.store.volumeId = id;
@@ -330,6 +338,11 @@ export class World {
       clock: this.scheduler,
     });
     return report.objects;
+  }
+
+  /** What is forged of the objects is refused. */
+  async forge(): Promise<void> {
+    await this.store.sealing?.forge(this.store.raw, seededRandom(this.trace.hash));
   }
 
   /** What a check of the store says is wrong with the volume; empty when nothing is. */

@@ -56,6 +56,11 @@ export class VolumeHost {
     this.random = seededRandom(seed * 1000 + lastHost);
   }
 
+  /** The same host, which reaches another store. */
+  withStore(store: ObjectStore): VolumeHost {
+    return Object.assign(Object.create(VolumeHost.prototype) as VolumeHost, this, { store });
+  }
+
   async create(volume: NewVolume): Promise<void> {
     await createVolume(this.store, volume, { clock: this.clock, random: this.random });
   }
