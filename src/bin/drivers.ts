@@ -22,6 +22,8 @@ export function systemDrivers(
   environment: Readonly<Record<string, string | undefined>>,
 ): Drivers {
   const sourceOf = volumeSources(clock, random);
+  // It can be read once only, and several stores may ask for it.
+  let standardInput: Promise<Uint8Array> | undefined;
   return {
     clock,
     random,
@@ -32,7 +34,7 @@ export function systemDrivers(
     command: [realpathSync(process.execPath), ...serverFlags, realpathSync(process.argv[1] ?? '')],
     pid: process.pid,
     userId: process.getuid?.(),
-    readStandardInput: () => buffer(process.stdin),
+    readStandardInput: () => (standardInput ??= buffer(process.stdin)),
     notify: notifySystemd,
     writeFile,
     createServer: (catalog, settings, log) =>

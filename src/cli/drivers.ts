@@ -25,7 +25,7 @@ export interface Drivers {
   readonly pid: number;
   /** Who runs it; `undefined` where the system has no such numbers. */
   readonly userId: number | undefined;
-  /** All of standard input. */
+  /** All of standard input, as often as it is asked for. */
   readStandardInput(): Promise<Uint8Array>;
   /** Tells the service manager; false when that failed. */
   notify(assignments: readonly string[]): Promise<boolean>;

@@ -1,7 +1,6 @@
 import { StorageError } from '../base/errors.ts';
-import { Fields, parseJson } from '../format/json-fields.ts';
-import { decodeWrappedGeneration, type WrappedKey } from '../format/wrapped-key.ts';
-import { manifestKey } from '../format/names.ts';
+import type { Manifest } from '../format/manifest.ts';
+import type { WrappedKey } from '../format/wrapped-key.ts';
 import type { OpenStore } from './drivers.ts';
 import type { StoredVolume } from './volumes.ts';
 import { volumesOf } from './volumes.ts';
@@ -35,9 +34,8 @@ export async function dependedKeys(all: readonly OpenStore[]): Promise<DependedK
     throw new StorageError('corrupt', message, { cause: damaged });
   }
   const keys = new Map<string, DependedKey>();
-  const needs = volumes.map(async (volume) => ({ volume, wrapped: await wrappedKeysOf(volume) }));
-  for (const { volume, wrapped } of await Promise.all(needs)) {
-    for (const [keyId, ofKey] of Map.groupBy(wrapped, (each) => each.keyId)) {
+  for (const volume of volumes) {
+    for (const [keyId, ofKey] of Map.groupBy(wrappedIn(volume.manifest), (key) => key.keyId)) {
       const { keyName, provider } = ofKey[0] as WrappedKey;
       const { dependants } = keys.get(keyId) ?? { dependants: [] };
       const added = [...dependants, dependantOf(volume, ofKey)];
@@ -60,19 +58,7 @@ function dependantOf(
   };
 }
 
-/** What the manifest says of keys: its own, and those of the volumes whose data a clone reads. */
-async function wrappedKeysOf({ opened, manifest }: StoredVolume): Promise<WrappedKey[]> {
-  const register = await opened.store.load(manifestKey(manifest.id));
-  if (register === undefined) return [];
-  const document = new Fields(parseJson(register.value, 'manifest'), 'manifest');
-  const keysIn = (value: unknown): WrappedKey[] =>
-    new Fields(value, 'encryption')
-      .list('keys')
-      .flatMap((each) => decodeWrappedGeneration(each).wrapped);
-  const own = document.optional('encryption', keysIn, null) ?? [];
-  const ofAncestors = document
-    .list('ancestors')
-    .filter((ancestor) => new Fields(ancestor, 'ancestor').has('keys'))
-    .flatMap(keysIn);
-  return [...own, ...ofAncestors];
+/** What a clone reads of volumes before it is under their keys, and those volumes are there as long as it is. */
+function wrappedIn({ encryption }: Manifest): WrappedKey[] {
+  return encryption?.keys.map(({ wrapped }) => wrapped) ?? [];
 }

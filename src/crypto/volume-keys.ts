@@ -1,4 +1,4 @@
-import type { KeyContext, WrappedGeneration } from '../format/wrapped-key.ts';
+import type { KeyContext, WrappedGeneration, WrappedKey } from '../format/wrapped-key.ts';
 
 /** A data key and the volume that it was made for: for the ancestors of a clone, theirs. */
 export type WrappedOfVolume = WrappedGeneration & { readonly volumeId: string };
@@ -13,11 +13,14 @@ export interface VolumeKeys {
    * them.
    */
   unwrapAll(volumeName: string, wrapped: readonly WrappedOfVolume[]): Promise<Uint8Array[]>;
-  /** A new secret as the manifest may hold it; by the default key where no name is given. */
+  /**
+   * A new secret as the manifest may hold it: wrapped by the key of this name, by the key that wrapped
+   * another secret, whatever it is called here, or by the default one.
+   */
   wrapNew(
     volumeName: string,
     secret: Uint8Array,
     context: KeyContext,
-    keyName?: string,
+    by?: string | WrappedKey,
   ): Promise<WrappedGeneration>;
 }

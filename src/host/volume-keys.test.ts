@@ -75,6 +75,9 @@ describe('the keys of volumes', () => {
       const made = await host('a', 'right').wrapNew('data', secrets[at] as Buffer, each);
       all.push({ volumeId: each.volumeId, ...made });
     }
+    const alike = { volumeId, generation: 4 };
+    const like = await host('b', 'right').wrapNew('clone', randomBytes(32), alike, all[0]?.wrapped);
+    expect(like.wrapped).toMatchObject({ keyName: 'renamed', keyId: all[0]?.wrapped.keyId });
     asked = 0;
     const unwrapped = await host('b', 'right').unwrapAll('data', all);
     expect(unwrapped.map((secret) => Buffer.from(secret))).toEqual(secrets);

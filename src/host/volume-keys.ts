@@ -45,9 +45,8 @@ export function hostVolumeKeys(options: VolumeKeysOptions): VolumeKeys {
         for (const provider of providers.values()) provider.close();
       }
     },
-    async wrapNew(volumeName, secret, context, keyName) {
-      const entry = await options.keyring.find(keyName);
-      const provider = providerOf(entry, options);
+    async wrapNew(volumeName, secret, context, by) {
+      const { provider, publicKey } = await wrapperOf(options, by);
       let wrapped: WrappedKey;
       try {
         wrapped = await provider.wrap(secret, context);
@@ -60,11 +59,26 @@ export function hostVolumeKeys(options: VolumeKeysOptions): VolumeKeys {
         result: 'ok',
       });
       const { generation } = context;
-      if (entry.recovery === undefined) return { generation, wrapped };
-      const recovery = wrapForRecovery(entry.recovery, entry.name, secret, context);
+      if (publicKey === undefined) return { generation, wrapped };
+      const recovery = wrapForRecovery(publicKey, wrapped.keyName, secret, context);
       return { generation, wrapped, recovery };
     },
   };
+}
+
+/** The key that is meant, and the public half of the recovery key that it has here. */
+async function wrapperOf(
+  options: VolumeKeysOptions,
+  by: string | WrappedKey | undefined,
+): Promise<{ readonly provider: KeyProvider; readonly publicKey: string | undefined }> {
+  const { keyring } = options;
+  if (typeof by === 'object') {
+    const { keys } = await keyring.read();
+    const publicKey = keys.find(({ id }) => id === by.keyId)?.recovery;
+    return { provider: await providerFor(by, options), publicKey };
+  }
+  const entry = await keyring.find(by);
+  return { provider: providerOf(entry, options), publicKey: entry.recovery };
 }
 
 async function unwrap(

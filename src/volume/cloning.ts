@@ -130,8 +130,8 @@ async function encryptionOfClone(
 ): Promise<Pick<Manifest, 'encryption'>> {
   if (encryption === undefined) return {};
   const { cipher, keys } = encryption;
-  const keyName = keys.at(-1)?.wrapped.keyName;
-  return { encryption: await newEncryptionIn(store, clone, { cipher, keyName }) };
+  const sameKeyAs = keys.at(-1)?.wrapped;
+  return { encryption: await newEncryptionIn(store, clone, { cipher, sameKeyAs }) };
 }
 
 type OwnFields = Pick<Manifest, 'id' | 'name' | 'sizeBytes' | 'createdAt' | 'nonce' | 'encryption'>;

@@ -5,6 +5,7 @@ import { wipe } from '../crypto/wiping.ts';
 import type { Encryption } from '../format/encryption.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { type CipherName, keyBytes } from '../format/sealing.ts';
+import type { WrappedKey } from '../format/wrapped-key.ts';
 import { EncryptedVolumes, type EncryptedVolumesContext } from './encrypted-volumes.ts';
 import { SealedObjects } from './sealed-objects.ts';
 import type { VolumeSealing } from './volume-sealing.ts';
@@ -14,6 +15,8 @@ export interface EncryptionWish {
   readonly cipher?: CipherName | undefined;
   /** The name of the key that wraps its data key; the default one when not given. */
   readonly keyName?: string | undefined;
+  /** Instead of a name: what the same key has wrapped, whatever it is called here. */
+  readonly sameKeyAs?: WrappedKey | undefined;
 }
 
 /** A store in which what encrypted volumes have is sealed on its way in, and opened on its way out. */
@@ -87,12 +90,13 @@ export function withSealing(store: ObjectStore, context: SealingContext): Sealin
 async function newEncryption(
   { keys, random }: SealingContext,
   { id: volumeId, name }: Pick<Manifest, 'id' | 'name'>,
-  { cipher = 'aes-256-gcm', keyName }: EncryptionWish,
+  { cipher = 'aes-256-gcm', keyName, sameKeyAs }: EncryptionWish,
 ): Promise<Encryption> {
   const generation = 1;
   const secret = random.bytes(keyBytes);
   try {
-    const wrapped = await keys.wrapNew(name, secret, { volumeId, generation }, keyName);
+    const by = sameKeyAs ?? keyName;
+    const wrapped = await keys.wrapNew(name, secret, { volumeId, generation }, by);
     return { cipher, generation, keys: [wrapped] };
   } finally {
     wipe(secret);
