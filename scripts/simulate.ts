@@ -65,6 +65,7 @@ function showTotals(totals: Totals): void {
     snapshots,
     travels,
     clones,
+    flattened,
     virtualMs,
     seconds,
   } = totals;
@@ -74,7 +75,9 @@ function showTotals(totals: Totals): void {
   console.log(`while serving    ${servingCrashes}; the others while attaching, or waiting to`);
   console.log(`recoveries       ${recoveries}, each compared block by block`);
   console.log(`past moments     ${travels}, each likewise`);
-  console.log(`clones           ${clones}, each with hosts, clients and crashes of its own`);
+  console.log(
+    `clones           ${clones}, each with hosts, clients and crashes of its own; ${flattened} flattened`,
+  );
   console.log(`snapshots        ${snapshots}, read and compared when they were completed`);
   console.log(`operations       ${operations}`);
   console.log(`simulated time   ${hours.toFixed(1)} hours`);

@@ -19,6 +19,24 @@ export interface Lineage {
   readonly ancestors: readonly Ancestor[];
 }
 
+/** The last segment that is an ancestor's; 0 when none is, as of a volume that is no clone. */
+export function lastOfAncestors({ ancestors }: Pick<Lineage, 'ancestors'>): number {
+  return ancestors.at(-1)?.lastSegment ?? 0;
+}
+
+/** The ancestors of a volume that reads nothing of them any more, and is still noted with them. */
+export function withoutSegments(ancestors: readonly Ancestor[]): Ancestor[] {
+  return ancestors.map((ancestor) => ({ ...ancestor, lastSegment: 0, lastEpoch: 0 }));
+}
+
+/** Whether what was found by one lineage of a volume is where the other says: it was not flattened since. */
+export function isOneLineage(
+  a: Pick<Lineage, 'ancestors'>,
+  b: Pick<Lineage, 'ancestors'>,
+): boolean {
+  return lastOfAncestors(a) === lastOfAncestors(b);
+}
+
 /** The id of the volume that wrote `segment`, under whose prefix it was stored. */
 export function volumeOfSegment(lineage: Lineage, segment: number): string {
   const owner = lineage.ancestors.find(({ lastSegment }) => segment <= lastSegment);

@@ -8,7 +8,7 @@ import type { DaemonStatus } from './status.ts';
 import { readOnlyError } from './resizing.ts';
 import type { VolumeCatalog } from './volume-catalog.ts';
 
-/** What `status`, `volume attach`, `detach`, `scrub`, `resize`, `clone`, `rollback` and `snapshot` ask of a daemon. */
+/** What `status`, `volume attach`, `detach`, `scrub`, `compact`, `flatten`, `resize`, `clone`, `rollback` and `snapshot` ask of a daemon. */
 export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog): ControlRoutes {
   return {
     'GET /status': status,
@@ -34,6 +34,14 @@ export function controlRoutes(status: () => DaemonStatus, catalog: VolumeCatalog
       const attached = catalog.attached().find((volume) => volume.name === name);
       if (attached?.volume.compact === undefined) throw readOnlyError(name);
       return attached.volume.compact({ graceMs: graceIn(request) });
+    },
+    // Answered when the volume needs nobody any more; `status` tells how far it is.
+    'POST /flatten': async (request) => {
+      const name = nameIn(request);
+      await catalog.attach(name, 'never');
+      const attached = catalog.attached().find((volume) => volume.name === name);
+      if (attached?.volume.flatten === undefined) throw readOnlyError(name);
+      return attached.volume.flatten({ mayForget: request.query.get('forget') === 'true' });
     },
     'POST /resize': async (request) => {
       const name = nameIn(request);

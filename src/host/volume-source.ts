@@ -4,6 +4,7 @@ import type { Snapshot } from '../format/snapshot.ts';
 import type { LeaseWatch, TakeOver } from '../volume/take-over.ts';
 import type { CheckReport } from '../volume/check-report.ts';
 import type { Resized } from '../volume/resize.ts';
+import type { Flattened, FlattenOptions } from '../volume/flattener.ts';
 import type { PassOptions, SpaceStatus } from '../volume/space-keeper.ts';
 import type { RolledBack } from '../volume/rollback.ts';
 import type { SnapshotWish } from '../volume/snapshot-changes.ts';
@@ -70,6 +71,8 @@ export interface AttachedVolume extends BlockDevice {
   scrub?(): Promise<CheckReport>;
   /** Gives back the space of what is dead. */
   compact?(options: PassOptions): Promise<SpaceStatus>;
+  /** Makes a clone independent of its ancestors, while clients use it. */
+  flatten?(options: FlattenOptions): Promise<Flattened>;
   /** Makes it larger, while clients use it. Neither is there where it is attached for reading only. */
   grow?(sizeBytes: number): Promise<Resized>;
   /** Cuts off what is past that size, for good; no client may have it. */

@@ -1,4 +1,5 @@
 import { listAll, type ObjectStore } from '../base/object-store.ts';
+import { lastOfAncestors } from '../format/lineage.ts';
 import { epochOfSegment, lastClosedSegment, type Manifest } from '../format/manifest.ts';
 import {
   type LogPosition,
@@ -128,7 +129,7 @@ export class Inventory {
   }
 
   private standingOfSegment(at: LogPosition, sizeBytes: number): Standing {
-    if (at.segment <= this.lastOfAncestors) return 'unknown';
+    if (at.segment <= lastOfAncestors(this.manifest)) return 'unknown';
     if (at.segment <= this.lastKnown && at.epoch === this.epochOf(at.segment))
       return this.isNeeded(at.segment, sizeBytes) ? 'referenced' : 'superseded';
     if (at.segment > endOfEpoch(this.manifest, at.epoch)) return 'orphaned';
@@ -136,11 +137,6 @@ export class Inventory {
     if (at.segment > this.lastSegment + 1) return 'waiting';
     this.openTail.push(at);
     return 'referenced';
-  }
-
-  /** The segments up to here are other volumes'. */
-  private get lastOfAncestors(): number {
-    return this.manifest.ancestors.at(-1)?.lastSegment ?? 0;
   }
 
   /** Whether anything reads the own object of a segment that counts. */

@@ -1,9 +1,10 @@
 import type { StorageError } from '../base/errors.ts';
 import { segmentDataBytes } from '../format/geometry.ts';
+import { isOneLineage } from '../format/lineage.ts';
 import type { CheckpointPosition } from '../format/names.ts';
 import { lastTimeMs, type TimedEntries, touchedPages } from './fold.ts';
 import type { Ownership } from './ownership.ts';
-import type { PageTable } from './page-table.ts';
+import { PageTable } from './page-table.ts';
 import { pendingSnapshots, withHead } from './snapshot-changes.ts';
 import type { VolumeSettings } from './settings.ts';
 import { storeFold, type StoredFoldContext } from './stored-fold.ts';
@@ -51,6 +52,10 @@ export class Checkpointer {
   private running: Promise<void> | undefined;
   private cancelIdleTimer: (() => void) | undefined;
   private stopped = false;
+  /** Something of a checkpoint may be stored that the manifest does not have. */
+  private isUnnamed = false;
+  /** What is stored so is of a table that was replaced since: its name is taken. */
+  private isNameTaken = false;
   private ended: StorageError | undefined;
   checkpointCount = 0;
   /** Put into the store: checkpoints and their pages. */
@@ -132,7 +137,11 @@ export class Checkpointer {
   private async fold(segments: readonly TimedEntries[]): Promise<void> {
     const last = segments.at(-1) as TimedEntries;
     const { ownership } = this.context;
-    const at: CheckpointPosition = { segment: last.segment, epoch: ownership.epoch, variant: 0 };
+    await this.follow();
+    const variant = this.isNameTaken ? ownership.nextVariant() : 0;
+    this.isUnnamed = true;
+    const at: CheckpointPosition = { segment: last.segment, epoch: ownership.epoch, variant };
+    const { lineage } = this.table;
     const table = await storeFold(
       {
         ...this.context,
@@ -146,13 +155,44 @@ export class Checkpointer {
       lastTimeMs(last),
       () => this.ended,
     );
-    await ownership.update((manifest) => withHead(manifest, at));
+    let isFlattened = false;
+    await ownership.update((manifest) => {
+      isFlattened = !isOneLineage(lineage, manifest);
+      return isFlattened ? manifest : withHead(manifest, at);
+    });
+    // Heard of only now: this table leads to where nobody looks any more. Another one follows.
+    if (isFlattened) return;
+    this.isUnnamed = false;
+    this.isNameTaken = false;
     this.table = table;
     this.tail.splice(0, segments.length);
     this.touched = new Set();
     for (const { entries } of this.tail) touchedPages(entries, this.touched);
     this.checkpointCount += 1;
     this.context.onHead();
+  }
+
+  /** Does `act` while no checkpoint is made; by then the map may be stored elsewhere. */
+  async storeAnew(act: () => Promise<void>): Promise<void> {
+    while (this.running !== undefined) await this.running.catch(() => undefined);
+    this.running = act()
+      .then(() => this.follow())
+      .finally(() => {
+        this.running = undefined;
+      });
+    await this.running;
+  }
+
+  /** Goes on from the table of the head when the volume does not need its ancestors' any more. */
+  private async follow(): Promise<void> {
+    const { store, ownership } = this.context;
+    const { manifest } = ownership;
+    const before = this.table;
+    if (isOneLineage(before.lineage, manifest)) return;
+    const table = await PageTable.load(store, manifest, manifest.head);
+    before.elsewhere = () => Promise.resolve(table);
+    this.table = table;
+    this.isNameTaken ||= this.isUnnamed;
   }
 
   /** Begins no checkpoint of its own any more; `checkpoint` still makes one. */

@@ -180,23 +180,28 @@ export type PinState =
   | { readonly kind: 'unfinished' }
   /** It has a manifest and no name, for long: nobody can open it, and nobody goes on with it. */
   | { readonly kind: 'forsaken' }
-  /** There is no such volume. */
+  /** There is no such volume, or it does not need the snapshot. */
   | { readonly kind: 'stale' };
 
 /** What each pin of the snapshot stands for, by the clone's id. */
 export async function pinStates(
   { store, clock }: PinContext,
-  { clones }: Snapshot,
+  { id, clones }: Pick<Snapshot, 'id' | 'clones'>,
 ): Promise<Map<string, PinState>> {
   const nowMs = clock.wallMs();
   const states = await inParallel(clones, pinConcurrency, async ({ volumeId, since }) => {
     const isOld = nowMs - parseIsoTime(since) > pinGraceMs;
-    return [volumeId, await pinState(store, volumeId, isOld)] as const;
+    return [volumeId, await pinState(store, id, volumeId, isOld)] as const;
   });
   return new Map(states);
 }
 
-async function pinState(store: ObjectStore, cloneId: string, isOld: boolean): Promise<PinState> {
+async function pinState(
+  store: ObjectStore,
+  snapshotId: string,
+  cloneId: string,
+  isOld: boolean,
+): Promise<PinState> {
   let found: Manifest | undefined;
   try {
     found = (await findManifest(store, cloneId))?.manifest;
@@ -205,11 +210,18 @@ async function pinState(store: ObjectStore, cloneId: string, isOld: boolean): Pr
     // What it needs cannot be known, so it keeps all.
     return { kind: 'clone', name: cloneId };
   }
+  // One that needs it would say so from its birth on.
+  if (found !== undefined && !needs(found, snapshotId)) return { kind: 'stale' };
   if (found !== undefined && (await isNamed(store, found))) {
     return { kind: 'clone', name: found.name };
   }
   if (!isOld) return { kind: 'unfinished' };
   return { kind: found === undefined ? 'stale' : 'forsaken' };
+}
+
+/** Whether a clone reads by this snapshot: not one that was flattened since it was pinned, or its source. */
+function needs({ ancestors }: Manifest, snapshotId: string): boolean {
+  return ancestors.some((ancestor) => ancestor.snapshotId === snapshotId);
 }
 
 /** Whether a volume's name leads to it. */
@@ -247,7 +259,8 @@ export async function dropStalePins(
     return withSnapshot(manifest, { ...present, clones });
   });
   for (const id of stale.keys()) {
-    if ((await findManifest(context.store, id)) !== undefined) stale.delete(id);
+    const found = await findManifest(context.store, id);
+    if (found !== undefined && needs(found.manifest, snapshot.id)) stale.delete(id);
   }
   await changeManifest(context, volumeId, (manifest) => {
     const present = manifest.snapshots.find(({ id }) => id === snapshot.id)?.clones ?? [];

@@ -45,7 +45,7 @@ export async function cloneVolume(context: PinContext, wish: CloneWish): Promise
   const id = bytesToHex(random.bytes(16));
   // Whoever has no key for it is told so before anything is changed.
   const encryption = await encryptionOfClone(store, before, { id, name });
-  const ties: readonly Tie[] = [
+  let ties: readonly Tie[] = [
     { volumeId: before.id, snapshotId: wish.snapshotId },
     ...before.ancestors,
   ];
@@ -58,6 +58,11 @@ export async function cloneVolume(context: PinContext, wish: CloneWish): Promise
       nonce: bytesToHex(random.bytes(16)),
       ...encryption,
     });
+    // The source may have been flattened since it was looked at.
+    const needed = new Set(manifest.ancestors.map(({ snapshotId }) => snapshotId));
+    const unneeded = ties.filter(({ snapshotId }) => !needed.has(snapshotId));
+    await unpinAll(context, unneeded, id);
+    ties = ties.filter(({ snapshotId }) => needed.has(snapshotId));
     await store.swap(manifestKey(id), undefined, encodeManifest(manifest));
     await confirmPins(context, ties, id);
     const version = await store.swap(nameKey(name), undefined, encodeNameRecord(id));

@@ -12,6 +12,7 @@ import {
 import type { CompactedBuild, EngineWorkers } from './engine-workers.ts';
 import type { Log } from '../base/log.ts';
 import type { Marks } from './marks.ts';
+import { isMissingObject } from './object-errors.ts';
 import type { Pacer } from './pacer.ts';
 import type { NewObject, Placer } from './placer.ts';
 import type { StoredPlaces } from './segment-places.ts';
@@ -22,9 +23,13 @@ import { rangesOf, survivorsOfCompacted, survivorsOfSegment, type Survivors } fr
 const objectsPerMove = 16;
 
 /** An object with data. */
-export type DataObject =
+export type DataObject = (
   | { readonly kind: 'segment'; readonly at: LogPosition }
-  | { readonly kind: 'compacted'; readonly at: SerialPosition };
+  | { readonly kind: 'compacted'; readonly at: SerialPosition }
+) & {
+  /** Where it is an ancestor's: whose it is, and the segments that are to be had of it. */
+  readonly of?: { readonly volumeId: string; readonly segments: ReadonlySet<number> };
+};
 
 export interface CompactorContext {
   readonly store: ObjectStore;
@@ -61,7 +66,10 @@ export class Compactor {
   private moved = new Map<number, SerialPosition>();
   private emptied: string[] = [];
   private made: NewObject[] = [];
+  private madeBlocks = 0;
   readBytes = 0;
+  /** Blocks that were moved, as the manifest says by now. */
+  movedBlocks = 0;
   objects = 0;
 
   constructor(context: CompactorContext) {
@@ -114,34 +122,41 @@ export class Compactor {
       // What was added of it cannot be taken out again; its neighbours come another time.
       target.build.drop();
       this.target = undefined;
-      this.note(survivors.key, error);
+      this.note(survivors.key, error, object);
       return;
     }
     target.sources.push(...survivors.sources);
-    target.emptied.push(survivors.key);
+    if (object.of === undefined) target.emptied.push(survivors.key);
     target.blockCount += survivors.blockCount;
   }
 
   private async read(object: DataObject, marks: Marks): Promise<Survivors | undefined> {
-    const { store, volumeId, places } = this.context;
+    const { store, places } = this.context;
+    const { volumeId, segments } = object.of ?? { volumeId: this.context.volumeId };
     const bitmapOf = (segment: number): Uint32Array => marks.bitmapOf(segment);
     try {
       if (object.kind === 'segment')
         return await survivorsOfSegment(store, volumeId, object.at, bitmapOf);
       const { at } = object;
       const isHere = (segment: number): boolean => {
+        if (segments !== undefined) return segments.has(segment);
         const place = places.placement.find(segment);
         return place?.serial === at.serial && place.epoch === at.epoch;
       };
       return await survivorsOfCompacted(store, volumeId, at, isHere, bitmapOf);
     } catch (error) {
-      this.note(keyOfObject(volumeId, object), error);
+      this.note(keyOfObject(volumeId, object), error, object);
       return undefined;
     }
   }
 
   /** Damage is left alone, for `check` to tell of; whatever else ends the compaction. */
-  private note(key: string, error: unknown): void {
+  private note(key: string, error: unknown, { of }: DataObject): void {
+    // An ancestor may have moved what was in it.
+    if (of !== undefined && isMissingObject(error)) {
+      this.damaged.add(key);
+      return;
+    }
     if (!isStorageError(error, 'corrupt')) throw error;
     this.damaged.add(key);
     this.context.log.error('an object is damaged, and is not compacted', {
@@ -182,11 +197,13 @@ export class Compactor {
     for (const { segment } of target.sources) this.moved.set(segment, made.at);
     this.emptied.push(...target.emptied);
     this.objects += 1;
+    this.madeBlocks += target.blockCount;
   }
 
   private async move(onEmptied: (keys: readonly string[]) => void): Promise<void> {
     if (this.moved.size === 0) return;
     await this.context.placer.move(this.moved);
+    this.movedBlocks += this.madeBlocks;
     onEmptied(this.emptied);
     this.forget();
   }
@@ -196,6 +213,7 @@ export class Compactor {
     this.made = [];
     this.emptied = [];
     this.moved = new Map();
+    this.madeBlocks = 0;
   }
 }
 

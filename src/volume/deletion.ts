@@ -101,10 +101,14 @@ async function removeAll(context: PinContext, { id, ancestors }: Manifest): Prom
 }
 
 /** That no clone, of whatever generation, reads what the volume has; `in-use` names them. */
-async function requireNoClones(context: PinContext, manifest: Manifest): Promise<void> {
+export async function requireNoClones(
+  context: PinContext,
+  manifest: Manifest,
+  deed: Deed = 'deleted',
+): Promise<void> {
   const lists = [];
   for (const snapshot of manifest.snapshots) lists.push(await clonesAt(context, snapshot));
-  refuse(`Volume ${manifest.name}`, lists.flat());
+  refuse(`Volume ${manifest.name}`, lists.flat(), deed);
   for (const snapshot of manifest.snapshots) await dropStalePins(context, manifest.id, snapshot);
 }
 
@@ -115,17 +119,20 @@ export async function requireUncloned(
   snapshot: Snapshot,
 ): Promise<void> {
   const clones = await clonesAt(context, snapshot);
-  refuse(`Snapshot ${manifest.name}@${snapshot.name}`, clones);
+  refuse(`Snapshot ${manifest.name}@${snapshot.name}`, clones, 'deleted');
   await dropStalePins(context, manifest.id, snapshot);
 }
 
-function refuse(what: string, clones: readonly string[]): void {
+/** What is to be done with a volume, and first with its clones. */
+type Deed = 'deleted' | 'flattened';
+
+function refuse(what: string, clones: readonly string[], deed: Deed): void {
   const names = [...new Set(clones)].sort();
   if (names.length === 0) return;
   const list = names.length === 1 ? `${names[0]} is a clone` : `${names.join(', ')} are clones`;
   throw new StorageError(
     'in-use',
-    `${what} cannot be deleted: ${list} of it. Delete ${names.length === 1 ? 'that' : 'them'} first.`,
+    `${what} cannot be ${deed}: ${list} of it. Flatten or delete ${names.length === 1 ? 'that' : 'them'} first.`,
   );
 }
 

@@ -2,9 +2,16 @@ import { StorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import type { Random } from '../base/random.ts';
 import { bytesToHex } from '../format/binary.ts';
+import { isOneLineage } from '../format/lineage.ts';
 import { encodeManifest, type Manifest } from '../format/manifest.ts';
 import { manifestKey } from '../format/names.ts';
 import { loadManifest } from './ownership.ts';
+
+/** That what was made by one manifest of a volume can be named by a later one; else `conflict`. */
+export function requireOneLineage(madeBy: Manifest, present: Manifest): void {
+  if (isOneLineage(madeBy, present)) return;
+  throw new StorageError('conflict', `Volume ${present.name} was flattened meanwhile; try again.`);
+}
 
 /** A writer that changes its manifest all the time is got in between within so many. */
 const attempts = 20;

@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import { breathe } from '../base/clock.ts';
 import { isStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
-import { volumeOfSegment } from '../format/lineage.ts';
+import { lastOfAncestors, volumeOfSegment } from '../format/lineage.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { nowhere } from '../format/map-page.ts';
 import type { CheckpointPosition } from '../format/names.ts';
@@ -41,7 +41,7 @@ export async function foldAgain(
   take: (page: FoldedPage) => Promise<void>,
 ): Promise<number[]> {
   const { store, manifest } = context;
-  const turnedAt = Math.max(manifest.turnedAt ?? 0, manifest.ancestors.at(-1)?.lastSegment ?? 0);
+  const turnedAt = Math.max(manifest.turnedAt ?? 0, lastOfAncestors(manifest));
   let left = [...wanted];
   // The newest first: where the log after one cannot be read, it cannot after an older one.
   for (const position of context.olderCheckpoints) {

@@ -19,10 +19,10 @@ export class Marks {
   private places: Map<number, number> | undefined = new Map();
   private readonly chunks: Uint32Array[] = [];
   private readonly maximumBitmaps: number;
-  private readonly only: ReadonlySet<number> | undefined;
+  private readonly only: Pick<ReadonlySet<number>, 'has'> | undefined;
 
   /** `maximumBytes`: RAM for bitmaps. With `only`, no other segments are marked. */
-  constructor(maximumBytes: number, only?: ReadonlySet<number>) {
+  constructor(maximumBytes: number, only?: Pick<ReadonlySet<number>, 'has'>) {
     this.maximumBitmaps = Marks.capacity(maximumBytes);
     this.only = only;
   }

@@ -306,6 +306,7 @@ function spaceOf(
   attached: Attached & Pick<VolumeParts, 'places'> & { readonly passedMs: number },
   uploader: Uploader,
   checkpointer: Checkpointer,
+  times: LogClock,
 ): SpaceKeeper {
   const { store, clock, random, log, workers, settings, disk } = options;
   const { ownership, places, passedMs, sealed } = attached;
@@ -317,7 +318,8 @@ function spaceOf(
     statePath: `volumes/${volumeId}/space.json`,
     uploaded: () => ({ bytes: uploader.uploadedBytes, segments: uploader.uploadedSegments }),
     isBusy: () => uploader.backlog.waiting > 0,
-    pageTable: () => checkpointer.pageTable,
+    checkpointer,
+    nowMs: () => times.nowMs(),
     checkpoint: () => checkpointer.checkpoint(),
   };
   return new SpaceKeeper(context, passedMs);
@@ -409,7 +411,7 @@ function assemble(
     lastIncomplete: () => uploader.lastIncomplete,
     headTimeMs: () => checkpointer.pageTable.timeMs,
   });
-  const space = spaceOf(options, attached, uploader, checkpointer);
+  const space = spaceOf(options, attached, uploader, checkpointer, times);
   const reader = readerOf(options, { ownership, map, memory, cache, frames, checkpointer });
   const pages = options.pages ?? new PageCache(pageCacheBytes);
   const changes = new LiveChanges({

@@ -8,7 +8,7 @@ import {
 import { decodePage } from '../format/map-page.ts';
 import { type Lineage, volumeOfCheckpoint } from '../format/lineage.ts';
 import { type CheckpointPosition, checkpointKey, pagesKey } from '../format/names.ts';
-import { aboutObject } from './object-errors.ts';
+import { aboutObject, isMissingObject } from './object-errors.ts';
 import { MapPage } from './map-page.ts';
 import { sealingIn } from './sealing-store.ts';
 
@@ -23,6 +23,8 @@ export class PageTable {
   readonly storedBytes: number;
   /** When the last that is in it was written; 0 when that is not known. */
   readonly timeMs: number;
+  /** Asked for a table of the same map when a page is not there: it may be stored elsewhere by now. */
+  elsewhere: (() => Promise<PageTable | undefined>) | undefined;
 
   constructor(
     store: ObjectStore,
@@ -106,7 +108,10 @@ export class PageTable {
         throw corrupt(`map page ${pageIndex} fails its checksum`);
       return bytes;
     } catch (error) {
-      throw aboutObject(error, key);
+      const table = isMissingObject(error) ? await this.elsewhere?.() : undefined;
+      if (table === undefined) throw aboutObject(error, key);
+      this.elsewhere = () => Promise.resolve(table);
+      return table.readStored(pageIndex);
     }
   }
 

@@ -71,7 +71,12 @@ export class RetentionKeeper {
     if (segmentOf(head) < this.context.lastIncomplete()) return;
     // What was written after the head bears a later time than this, or is in it as well.
     const timeMs = this.context.headTimeMs() || times.nowMs();
-    await ownership.update((manifest) => keepFrom(manifest, { checkpoint: head, timeMs }));
+    await ownership.update((manifest) =>
+      // The same map may be stored elsewhere by now; after another, this looks again.
+      segmentOf(manifest.head) === segmentOf(head)
+        ? keepFrom(manifest, { checkpoint: manifest.head, timeMs })
+        : manifest,
+    );
   }
 
   private async moveOn(): Promise<void> {

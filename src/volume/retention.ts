@@ -43,6 +43,15 @@ export function keepLess(manifest: Manifest, keptFrom: KeptFrom): Manifest {
   return { ...manifest, retention: { ...retention, keptFrom, turns, formerSizes } };
 }
 
+/** Keeps only what follows this state: what was kept of earlier ones cannot be had any more. */
+export function keepOnlyFrom(manifest: Manifest, keptFrom: KeptFrom): Manifest {
+  const { retention } = manifest;
+  if (retention === undefined) return manifest;
+  const formerSizes = retention.formerSizes.filter(({ timeMs }) => timeMs > keptFrom.timeMs);
+  const kept = retention.keptFrom === undefined ? {} : { keptFrom, formerSizes };
+  return { ...manifest, retention: { ...retention, ...kept, turns: [] } };
+}
+
 /** All that was answered before `timeMs` is in the store. */
 export function storedThrough(manifest: Manifest, timeMs: number): Manifest {
   const { retention } = manifest;

@@ -4,6 +4,7 @@ import { encodeCheckpoint } from '../format/checkpoint-object.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { type CheckpointPosition, checkpointKey } from '../format/names.ts';
 import type { Snapshot } from '../format/snapshot.ts';
+import { requireOneLineage } from './manifest-change.ts';
 import { PageTable } from './page-table.ts';
 import { cutOff, turned } from './retention.ts';
 import { addSnapshot, type Cut, findSnapshot, freeName } from './snapshot-changes.ts';
@@ -45,7 +46,10 @@ export async function rollBack(
   };
   const timeMs = times.nowMs();
   const head = last === 0 ? undefined : await storeAgain(parts, to, last, timeMs);
-  await ownership.update((present) => rolledBack(present, to, before, head, timeMs));
+  await ownership.update((present) => {
+    requireOneLineage(manifest, present);
+    return rolledBack(present, to, before, head, timeMs);
+  });
   const made = ownership.manifest.snapshots.find(({ id }) => id === before.id);
   if (made !== undefined) return { to, before: made };
   throw new StorageError('not-found', 'The snapshot of the present was deleted at once.');

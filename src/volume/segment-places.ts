@@ -1,3 +1,4 @@
+import { isStorageError } from '../base/errors.ts';
 import type { ObjectStore } from '../base/object-store.ts';
 import { type Lineage, volumeOfSegment } from '../format/lineage.ts';
 import {
@@ -78,7 +79,20 @@ export class StoredPlaces implements SegmentPlaces {
     if (writer === lineage.id) return this.placeIn(writer, segment, undefined);
     const known = this.ancestors.get(writer);
     if (known !== undefined) return this.placeIn(writer, segment, known.find(segment));
-    return this.load(writer).then((table) => this.placeIn(writer, segment, table.find(segment)));
+    return this.load(writer).then(
+      (table) => this.placeIn(writer, segment, table.find(segment)),
+      (error: unknown) => this.findElsewhere(segment, error),
+    );
+  }
+
+  /** The ancestor cannot be asked: it may be gone, and the volume have what it needs of it. */
+  private async findElsewhere(segment: number, error: unknown): Promise<SegmentPlace> {
+    const { isChangedByOthers } = this.context;
+    const { id } = this.context.lineage();
+    if (isChangedByOthers && isStorageError(error, 'corrupt')) this.own = await this.load(id);
+    const moved = this.own.find(segment);
+    if (moved === undefined) throw error;
+    return this.placeIn(id, segment, moved);
   }
 
   async findAgain(segment: number, missing: SegmentPlace): Promise<SegmentPlace | undefined> {
@@ -87,10 +101,16 @@ export class StoredPlaces implements SegmentPlaces {
     const { isChangedByOthers } = this.context;
     const lineage = this.context.lineage();
     const writer = volumeOfSegment(lineage, segment);
-    if (writer !== lineage.id) await this.load(writer);
+    // Its own first: with what it has of an ancestor, that one need not be there.
     if (isChangedByOthers) this.own = await this.load(lineage.id);
+    if (writer !== lineage.id && this.own.find(segment) === undefined) await this.load(writer);
     const found = await this.find(segment);
     return found.key === missing.key ? undefined : found;
+  }
+
+  /** Looks anew where the ancestors have what they moved. */
+  async reloadAncestors(): Promise<void> {
+    for (const volumeId of [...this.ancestors.keys()]) await this.load(volumeId);
   }
 
   /** Loads what a volume's manifest says now; once for all that wait for it. */

@@ -9,6 +9,7 @@ import type { WantedMoment } from './wanted-moment.ts';
 import { PageTable } from './page-table.ts';
 import { segmentOf } from './retention.ts';
 import { addPastSnapshot, requireSnapshotWish, type SnapshotWish } from './snapshot-changes.ts';
+import { requireOneLineage } from './manifest-change.ts';
 import { storeFold } from './stored-fold.ts';
 import type { VolumeParts } from './volume-parts.ts';
 
@@ -60,7 +61,12 @@ async function checkpointOf(
 }
 
 /** What it was made of is in the store for as long as the manifest says so: that it says so still. */
-function stillKept(manifest: Manifest, { base }: Moment, { timeMs }: WantedMoment): Manifest {
+function stillKept(
+  manifest: Manifest,
+  { base, manifest: found }: Moment,
+  { timeMs }: WantedMoment,
+): Manifest {
+  requireOneLineage(found, manifest);
   const keptFrom = manifest.retention?.keptFrom;
   if (keptFrom !== undefined && segmentOf(keptFrom.checkpoint) <= segmentOf(base)) return manifest;
   throw new StorageError(

@@ -10,11 +10,10 @@ import { VersionChanges } from './map-difference.ts';
 import { StoredVersion } from './map-version.ts';
 import { closeEpoch, loadManifest } from './ownership.ts';
 import { PageCache } from './page-cache.ts';
-import { PageTable } from './page-table.ts';
 import { PlacementTable } from './placement-table.ts';
 import { ReadOnlyVolume, storedFrames } from './read-only-volume.ts';
 import { SharedBlocks } from './shared-blocks.ts';
-import { completedNames, snapshotVersion } from './stored-version.ts';
+import { completedNames, snapshotTable, snapshotVersion } from './stored-version.ts';
 import { nothingWritten, type VolumeStatistics } from './statistics.ts';
 import { StoredMap } from './stored-map.ts';
 import type { VolumeSettings } from './settings.ts';
@@ -70,7 +69,7 @@ export class SnapshotReader {
   ): Promise<ReadOnlyVolume> {
     const { store, clock, memory } = this.context;
     const startedMs = clock.monotonicMs();
-    const table = await PageTable.load(store, manifest, snapshot.checkpoint);
+    const table = await snapshotTable(store, manifest, snapshot);
     const access = await this.enter(manifest);
     const blocks = memory.blocks.open(`${store.url} ${manifest.id}`);
     const name = formatVersionName({ volume: manifest.name, version: snapshot.name });

@@ -1,5 +1,6 @@
 import { listAll, type ObjectStore } from '../base/object-store.ts';
 import { blockBytes, pageBlocks } from '../format/geometry.ts';
+import { lastOfAncestors } from '../format/lineage.ts';
 import { epochOfSegment, type Manifest } from '../format/manifest.ts';
 import { nowhere } from '../format/map-page.ts';
 import { afterSegmentKey, parseSegmentKey, segmentsPrefix } from '../format/names.ts';
@@ -54,7 +55,7 @@ export async function onlyHeldBytes(
     version: await presentVersion(store, manifest, pages, getConcurrency),
   };
   const compared = [present, ...(await inParallel(others, getConcurrency, versionOf))];
-  const sharedThrough = manifest.ancestors.at(-1)?.lastSegment ?? 0;
+  const sharedThrough = lastOfAncestors(manifest);
   return (await countOnlyHeld(await versionOf(snapshot), compared, sharedThrough)) * blockBytes;
 }
 

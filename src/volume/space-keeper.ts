@@ -2,12 +2,18 @@ import { type StorageError, toStorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import { Fields, parseJson } from '../format/json-fields.ts';
 import { compactedKey } from '../format/names.ts';
+import type { Checkpointer } from './checkpointer.ts';
 import { Collector } from './collector.ts';
 import { isPassDue, liveBytes } from './compaction-choice.ts';
 import { Compactor, type CompactorContext } from './compactor.ts';
+import {
+  type Flattened,
+  type FlattenOptions,
+  type FlattenProgress,
+  Flattener,
+} from './flattener.ts';
 import type { Ownership } from './ownership.ts';
 import { Pacer } from './pacer.ts';
-import type { PageTable } from './page-table.ts';
 import { Placer, type PlacerContext } from './placer.ts';
 import { chooseFrom, type Found, lookForSpace, type SpacePassContext } from './space-pass.ts';
 
@@ -23,7 +29,9 @@ export interface SpaceKeeperContext
   readonly uploaded: () => { readonly bytes: number; readonly segments: number };
   /** Whether uploads wait for their turn: what clients write goes first. */
   readonly isBusy: () => boolean;
-  readonly pageTable: () => PageTable;
+  readonly checkpointer: Pick<Checkpointer, 'pageTable' | 'storeAnew'>;
+  /** The time now, as the log of the volume has it. */
+  readonly nowMs: () => number;
   /** Makes a checkpoint of what is committed. */
   readonly checkpoint: () => Promise<void>;
 }
@@ -46,6 +54,8 @@ export interface SpaceStatus {
   readonly passes: number;
   /** When the last one ended, 1970 for never. */
   readonly endedMs: number;
+  /** While the volume is being flattened: how far that is. */
+  readonly flattening: FlattenProgress | undefined;
 }
 
 export const nothingKept: SpaceStatus = {
@@ -60,6 +70,7 @@ export const nothingKept: SpaceStatus = {
   deletedObjects: 0,
   passes: 0,
   endedMs: 0,
+  flattening: undefined,
 };
 
 export interface PassOptions {
@@ -82,6 +93,8 @@ export class SpaceKeeper {
   private readonly collector: Collector;
   private readonly blockCounts = new Map<string, number>();
   private running: Promise<void> | undefined;
+  private flattener: Flattener | undefined;
+  private flattening: Promise<Flattened> | undefined;
   private cancelTimer: (() => void) | undefined;
   private status: Pick<
     SpaceStatus,
@@ -98,7 +111,7 @@ export class SpaceKeeper {
     this.compactor = new Compactor({ ...context, placer: this.placer, pacer: this.pacer });
     this.collector = new Collector({ ...context, placer: this.placer });
     this.status = { storedBytes: 0, liveBytes: 0, deadBytes: 0, passes: 0, endedMs };
-    const mapBytes = context.pageTable().storedBytes;
+    const mapBytes = context.checkpointer.pageTable.storedBytes;
     this.since = { bytes: 0, segments: 0, mapBytes, storedBytes: Number.POSITIVE_INFINITY };
     if (settings.space.bytesPerSecond > 0) this.schedule();
   }
@@ -113,6 +126,7 @@ export class SpaceKeeper {
       movedBytes: placer.storedBytes,
       deletedBytes: collector.deletedBytes,
       deletedObjects: collector.deletedObjects,
+      flattening: this.flattener?.progress,
     };
   }
 
@@ -136,6 +150,17 @@ export class SpaceKeeper {
       this.running = undefined;
     });
     return this.running;
+  }
+
+  /** Makes a clone independent of its ancestors, or goes on with that; passes go on beside it. */
+  flatten(options: FlattenOptions): Promise<Flattened> {
+    const { context, placer, pacer } = this;
+    this.flattener ??= new Flattener({ ...context, placer, pacer });
+    this.flattening ??= this.flattener.run(options).finally(() => {
+      this.flattener = undefined;
+      this.flattening = undefined;
+    });
+    return this.flattening;
   }
 
   private async run({ graceMs, isThorough = false }: PassOptions): Promise<void> {
@@ -274,6 +299,7 @@ export class SpaceKeeper {
     this.cancelTimer?.();
     await this.collector.stop();
     await this.running?.catch(() => undefined);
+    await this.flattening?.catch(() => undefined);
   }
 }
 

@@ -10,12 +10,42 @@ import { replay } from './live-blocks.ts';
 import { MapPage } from './map-page.ts';
 import { type MapVersion, PresentVersion, StoredVersion } from './map-version.ts';
 import type { PageCache } from './page-cache.ts';
+import { isMissingObject } from './object-errors.ts';
+import { loadManifest } from './ownership.ts';
 import { PageTable } from './page-table.ts';
+import { isSameCheckpoint } from './roots.ts';
 import { findSnapshot } from './snapshot-changes.ts';
 
 /** The names of those that can be read. */
 export function completedNames(snapshots: readonly Snapshot[]): string[] {
   return snapshots.filter(({ isCompleted }) => isCompleted).map(({ name }) => name);
+}
+
+/**
+ * Where the map of a snapshot is stored: by this manifest, or elsewhere by the time at which it is
+ * looked for, as when its volume was flattened.
+ */
+export async function snapshotTable(
+  store: ObjectStore,
+  manifest: Manifest,
+  { id, checkpoint }: Snapshot,
+): Promise<PageTable> {
+  const elsewhere = async (): Promise<PageTable | undefined> => {
+    const { manifest: now } = await loadManifest(store, manifest.id);
+    const present = now.snapshots.find((snapshot) => snapshot.id === id);
+    const at = present?.checkpoint;
+    if (present === undefined || at === undefined || checkpoint === undefined) return undefined;
+    return isSameCheckpoint(at, checkpoint) ? undefined : snapshotTable(store, now, present);
+  };
+  try {
+    const table = await PageTable.load(store, manifest, checkpoint);
+    table.elsewhere = elsewhere;
+    return table;
+  } catch (error) {
+    const table = isMissingObject(error) ? await elsewhere() : undefined;
+    if (table === undefined) throw error;
+    return table;
+  }
 }
 
 /** The map of a snapshot, by its name or id; `not-found` when there is none, `conflict` while it is pending. */
@@ -30,7 +60,7 @@ export async function snapshotVersion(
     const message = `Snapshot ${manifest.name}@${snapshot.name} is not completed yet: not all of it is in the store; ask again later.`;
     throw new StorageError('conflict', message);
   }
-  const table = await PageTable.load(store, manifest, snapshot.checkpoint);
+  const table = await snapshotTable(store, manifest, snapshot);
   return new StoredVersion(table, snapshot.sizeBytes, pages);
 }
 

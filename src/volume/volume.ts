@@ -13,6 +13,7 @@ import type { Snapshot } from '../format/snapshot.ts';
 import { localStateOf, writeLocalState } from './attach.ts';
 import type { CheckReport } from './check-report.ts';
 import { grow, requireShrinkable, type Resized, shrink } from './resize.ts';
+import type { Flattened, FlattenOptions } from './flattener.ts';
 import { findMoment, type Moment, windowOf } from './moments.ts';
 import type { WantedMoment } from './wanted-moment.ts';
 import { snapshotAsOf } from './snapshot-as-of.ts';
@@ -312,6 +313,20 @@ export class Volume implements BlockDevice {
         .then(() => space.pass({ isThorough: true, ...options })),
     );
     return space.statistics;
+  }
+
+  /**
+   * Makes a clone independent of its ancestors, at the rate of compaction, while it is used; one that is
+   * asked for again goes on. `in-use` while others are clones of this one, for they read by its map.
+   */
+  async flatten(options: FlattenOptions): Promise<Flattened> {
+    this.requireWritable();
+    let flattened: Flattened | undefined;
+    const done = this.parts.space.flatten(options).then((result) => {
+      flattened = result;
+    });
+    await this.underWay(done);
+    return flattened as Flattened;
   }
 
   /** Reads and verifies all of the volume's objects, at the set rate. */

@@ -92,7 +92,7 @@ it('shows the family, and deletes no ancestor', async () => {
   const refused = await storeOnly('delete', 'data', '--confirm', 'data');
   expect(refused.status).toBe(1);
   expect(refused.stderr).toBe(
-    'elasticdrive: volume data cannot be deleted: dev, test are clones of it. Delete them first\n',
+    'elasticdrive: volume data cannot be deleted: dev, test are clones of it. Flatten or delete them first\n',
   );
   for (const name of ['test', 'dev', 'data']) {
     expect((await storeOnly('delete', name, '--confirm', name)).status).toBe(0);

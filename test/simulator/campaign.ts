@@ -11,6 +11,7 @@ export interface Totals {
   recoveries: number;
   travels: number;
   clones: number;
+  flattened: number;
   snapshots: number;
   virtualMs: number;
   seconds: number;
@@ -32,6 +33,7 @@ export class Campaign {
     recoveries: 0,
     travels: 0,
     clones: 0,
+    flattened: 0,
     snapshots: 0,
     virtualMs: 0,
     seconds: 0,
@@ -52,6 +54,7 @@ export class Campaign {
     totals.recoveries += outcome.attached;
     totals.travels += outcome.travels;
     totals.clones += outcome.clones;
+    totals.flattened += outcome.flattened;
     totals.snapshots += outcome.snapshots;
     totals.virtualMs += outcome.virtualMs;
     totals.seconds += (performance.now() - startedMs) / 1000;

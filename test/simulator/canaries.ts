@@ -1,5 +1,6 @@
 import { type PlantedBug, planted } from './planted.ts';
 import { cloneBugs } from './clone-canaries.ts';
+import { flattenBugs } from './flatten-canaries.ts';
 import { snapshotBugs } from './snapshot-canaries.ts';
 import { versionBugs } from './version-canaries.ts';
 import { timeBugs } from './time-canaries.ts';
@@ -270,6 +271,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   ...versionBugs,
   ...timeBugs,
   ...cloneBugs,
+  ...flattenBugs,
   ...spaceBugs,
   ...sealingBugs,
 ];

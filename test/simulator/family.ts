@@ -6,12 +6,15 @@ import { Drama, type Others } from './drama.ts';
 import { Life } from './process.ts';
 import { profileOfClone } from './profile.ts';
 import { chance, choose, pick } from './random.ts';
+import type { Session } from './session.ts';
 import type { SnapshotRecord } from './snapshots.ts';
 import { World } from './world.ts';
 
 const hourMs = 3_600_000;
 /** Events between two attempts to make or delete a clone, at most. */
 const calmEvents = 600;
+/** Events between two attempts to flatten one, at most. */
+const calmFlatEvents = 80;
 /** A process that clones or deletes lives at most so long where it is killed. */
 const longestMs = 60;
 
@@ -35,21 +38,25 @@ interface Asked {
 
 /**
  * Makes clones of snapshots, of the volume and of its clones, by processes that may be killed at any
- * moment, and deletes them again. Each is a volume with hosts, clients and crashes of its own, that
+ * moment, flattens them while they are used, and deletes them and what nobody needs any more. Each is a volume with hosts, clients and crashes of its own, that
  * must begin as its snapshot was, and be what its own clients make of it.
  */
 export class Family implements Others {
   private readonly members: Member[];
   private readonly asked = new Map<string, Asked>();
   private readonly random;
+  /** Decides what is flattened, and when: all else is decided as it would be without. */
+  private readonly flatRandom;
   private count = 0;
   private calm = 0;
+  private calmFlat = 0;
   private isHealed = false;
   /** Clones and deletions that are under way. */
   private underWay = 0;
 
   constructor(world: World, drama: Drama, seed: number) {
     this.random = seededRandom(seed);
+    this.flatRandom = seededRandom(seed + 1);
     const first = { world, drama, parent: undefined, record: undefined };
     this.members = [{ ...first, isDying: false, isGone: false }];
     world.store.onNamed = (name, id) => this.named(name, id);
@@ -71,6 +78,11 @@ export class Family implements Others {
   /** Told of each event. */
   tick(): void {
     for (const { drama } of this.clones) drama.tick();
+    this.calmFlat -= 1;
+    if (this.calmFlat <= 0 && !this.isHealed) {
+      this.calmFlat = 1 + pick(this.flatRandom, calmFlatEvents);
+      this.flattenOne();
+    }
     this.calm -= 1;
     if (this.calm > 0 || this.isHealed || this.first.world.profile.cloneCount === 0) return;
     this.calm = 1 + pick(this.random, calmEvents);
@@ -160,11 +172,61 @@ export class Family implements Others {
     });
   }
 
+  /** Somebody who has a clone makes it independent of all others. */
+  private flattenOne(): void {
+    const session = choose(this.flatRandom, [
+      undefined,
+      ...this.clones.map((each) => this.sessionOf(each)),
+    ]);
+    if (session !== undefined) void this.flatten(session);
+  }
+
+  /** Of the youngest first, for one that others were cloned from is refused. */
+  private async flattenSome(): Promise<void> {
+    for (const member of [...this.clones].reverse()) {
+      const session = this.sessionOf(member);
+      if (session !== undefined && chance(this.flatRandom, 0.6)) await this.flatten(session);
+    }
+  }
+
+  private sessionOf({ world }: Member): Session | undefined {
+    return world.hosts.find(
+      ({ session }) => session?.isAdopted === true && session.history === world.history,
+    )?.session;
+  }
+
+  private async flatten(session: Session): Promise<void> {
+    const { counters } = this.first.world;
+    await session.attempt('flatten', 0, async () => {
+      try {
+        const { wasClone } = await session.volume.flatten({ mayForget: true });
+        if (wasClone) counters.flattened += 1;
+      } catch (error) {
+        // Others were cloned from it.
+        if (!isStorageError(error, 'in-use')) throw error;
+      }
+    });
+  }
+
+  /** Whether a volume names another that it descends from, as one that it reads from or did until now. */
+  private names({ world }: Member, ancestor: Member): boolean {
+    const { volumeId } = ancestor.world.store;
+    const ancestors = world.judge.manifest?.ancestors;
+    return ancestors === undefined || ancestors.some((each) => each.volumeId === volumeId);
+  }
+
+  private needs({ world }: Member, ancestor: Member): boolean {
+    const { volumeId } = ancestor.world.store;
+    const ancestors = world.judge.manifest?.ancestors ?? [];
+    return ancestors.some((each) => each.volumeId === volumeId && each.lastSegment > 0);
+  }
+
   /** What a clone reads is kept for it: each ancestor still has the snapshot, and knows why. */
   private requireKept(member: Member): void {
     const id = member.world.store.volumeId;
     for (let at = member; at.parent !== undefined; at = at.parent) {
       const { world } = at.parent;
+      if (!this.needs(member, at.parent)) continue;
       const snapshot = world.judge.manifest?.snapshots.find(({ name }) => name === at.record?.name);
       if (snapshot?.clones.some(({ volumeId }) => volumeId === id) === true) continue;
       world.scheduler.fail(
@@ -183,10 +245,14 @@ export class Family implements Others {
 
   /** Of those that are there or asked for, whatever became of them. */
   private hasOffspring(member: Member): boolean {
-    const isOf = ({ parent }: Pick<Member, 'parent'>): boolean => parent === member;
     return (
-      [...this.asked.values()].some(isOf) || this.members.some((each) => isOf(each) && !each.isGone)
+      [...this.asked.values()].some((each) => descends(each, member)) ||
+      this.descendantsOf(member).some((each) => this.names(each, member))
     );
+  }
+
+  private descendantsOf(member: Member): Member[] {
+    return this.members.filter((each) => !each.isGone && descends(each, member));
   }
 
   private async delete(member: Member): Promise<void> {
@@ -222,17 +288,30 @@ export class Family implements Others {
   async end(): Promise<void> {
     const { profile } = this.first.world;
     if (profile.cloneCount === 0) return;
+    await this.flattenSome();
     for (const member of this.members) {
-      if (member.parent === undefined || member.isDying) continue;
-      this.requireKept(member);
-      member.world.trace.add('ending', member.world.name, 0);
-      await member.drama.end();
-      this.requireKept(member);
+      if (member.parent !== undefined && !member.isDying) {
+        this.requireKept(member);
+        member.world.trace.add('ending', member.world.name, 0);
+        await member.drama.end();
+        this.requireKept(member);
+      }
+      await this.deleteUnneeded(member);
     }
     await this.deleteAll();
   }
 
-  private async deleteAll(): Promise<void> {
+  /** One that only such come from as were flattened: those are to come to their end without it. */
+  private async deleteUnneeded(member: Member): Promise<void> {
+    const offspring = this.descendantsOf(member);
+    if (member.isDying || offspring.length === 0) return;
+    if (offspring.some((each) => this.names(each, member))) return;
+    member.world.trace.add('unneeded', member.world.name, 0);
+    await this.remove(member.world.name);
+    member.isGone = true;
+  }
+
+  private remove(name: string): Promise<void> {
     const { engine, store, scheduler } = this.first.world;
     // Of those who were killed, something may be left that is known to be stale only later.
     const clock: Clock = {
@@ -241,12 +320,15 @@ export class Family implements Others {
       after: (delayMs, action) => scheduler.after(delayMs, action),
       soon: (action) => scheduler.soon(action),
     };
-    const remove = (name: string): Promise<void> =>
-      engine.deleteVolume(store.truth, name, { clock, random: this.random, takeOver: 'now' });
+    return engine.deleteVolume(store.truth, name, { clock, random: this.random, takeOver: 'now' });
+  }
+
+  private async deleteAll(): Promise<void> {
     for (const member of [...this.members].reverse()) {
-      await this.requireRefused(member, remove);
+      if (member.isGone && !member.isDying) continue;
+      await this.requireRefused(member);
       try {
-        await remove(member.world.name);
+        await this.remove(member.world.name);
       } catch (error) {
         // One whose deletion was interrupted has no name any more, or has it again, and something that
         // came late; it goes with its ancestor.
@@ -275,13 +357,11 @@ export class Family implements Others {
   }
 
   /** The ancestors of a volume that is there cannot be deleted. */
-  private async requireRefused(
-    member: Member,
-    remove: (name: string) => Promise<void>,
-  ): Promise<void> {
+  private async requireRefused(member: Member): Promise<void> {
     if (member.isDying) return;
     for (let at = member.parent; at !== undefined; at = at.parent) {
-      const outcome = await remove(at.world.name).then(
+      if (!this.needs(member, at)) continue;
+      const outcome = await this.remove(at.world.name).then(
         () => 'done',
         (error: unknown) => toStorageError(error).code,
       );
@@ -290,4 +370,9 @@ export class Family implements Others {
       }
     }
   }
+}
+
+function descends({ parent }: Pick<Member, 'parent'>, member: Member): boolean {
+  for (let at = parent; at !== undefined; at = at.parent) if (at === member) return true;
+  return false;
 }

@@ -55,6 +55,8 @@ export interface Counters {
   travels: number;
   /** Clones that came about. */
   clones: number;
+  /** Clones that were made independent. */
+  flattened: number;
 }
 
 /** Hosts, their disks, one store and one volume, all in simulated time. */
@@ -97,7 +99,15 @@ export class World {
     this.moments = parent?.moments ?? new Moments();
     this.networkFaults = parent?.networkFaults ?? { breaks: 0, maximumDelayMs: 1 };
     this.counters = parent?.counters ?? {
-      ...{ crashes: 0, servingCrashes: 0, operations: 0, attached: 0, travels: 0, clones: 0 },
+      ...{
+        crashes: 0,
+        servingCrashes: 0,
+        operations: 0,
+        attached: 0,
+        travels: 0,
+        clones: 0,
+        flattened: 0,
+      },
     };
     const sealing = profile.isEncrypted
       ? new Sealing(engine, seed + 10, this.scheduler, (error) => this.scheduler.fail(error))
@@ -334,7 +344,7 @@ export class World {
 
   /** What the objects of the store are there for. */
   async standings(): Promise<CheckReport['objects']> {
-    const report = await this.engine.checkVolume(this.store.truth, volumeName, {
+    const report = await this.engine.checkVolume(this.store.truth, this.name, {
       clock: this.scheduler,
     });
     return report.objects;

@@ -65,7 +65,8 @@ describe('a volume that has clones', () => {
     expect(await pinsOf(store, 'base')).toEqual([second.id, third.id]);
     await expect(remove(store, 'base')).rejects.toMatchObject({
       code: 'in-use',
-      message: 'Volume base cannot be deleted: dev, test are clones of it. Delete them first.',
+      message:
+        'Volume base cannot be deleted: dev, test are clones of it. Flatten or delete them first.',
     });
     await expect(remove(store, 'dev')).rejects.toThrow('test is a clone of it');
     expect(await contentOf(store, 'test')).toEqual(content);

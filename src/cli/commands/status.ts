@@ -1,3 +1,4 @@
+import type { SpaceStatus } from '../../volume/space-keeper.ts';
 import { writeAmplification } from '../../volume/statistics.ts';
 import { formatSize, roundDuration, roundSize } from '../../base/quantity.ts';
 import type { DaemonStatus } from '../../host/status.ts';
@@ -81,7 +82,13 @@ function stateOf({ failure, readOnly, scrub, space }: DaemonStatus['volumes'][nu
   const { running, segment, lastSegment } = scrub;
   const progress = running ? `, scrubbing: segment ${segment} of ${lastSegment}` : '';
   const compacting = space.running ? ', giving back space' : '';
-  return `${state}${damage}${progress}${compacting}`;
+  return `${state}${damage}${progress}${compacting}${flattened(space)}`;
+}
+
+function flattened({ flattening }: SpaceStatus): string {
+  if (flattening === undefined) return '';
+  const { copiedBlocks, blocks } = flattening;
+  return `, flattening: ${blocks === 0 ? 0 : Math.floor((100 * copiedBlocks) / blocks)} % copied`;
 }
 
 /** Bytes put into the store for each byte written. */

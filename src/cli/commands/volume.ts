@@ -24,6 +24,7 @@ import { cloneVerb } from './volume-clone.ts';
 import { repairVerb } from './volume-repair.ts';
 import { resizeVerb } from './volume-resize.ts';
 import { compactVerb } from './volume-compact.ts';
+import { flattenVerb } from './volume-flatten.ts';
 import { rollbackVerb } from './volume-rollback.ts';
 import { scrubVerb } from './volume-scrub.ts';
 import { describeSetAside, discardVerb, findSetAside } from './volume-discard.ts';
@@ -98,6 +99,7 @@ export const volumeNoun: Noun = {
     resizeVerb,
     rollbackVerb,
     cloneVerb,
+    flattenVerb,
     setVerb,
     checkVerb,
     scrubVerb,
