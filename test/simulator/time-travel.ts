@@ -71,11 +71,12 @@ export class TimeTravel {
     wanted: WantedMoment,
     action: () => Promise<void>,
   ): Promise<void> {
+    // A window that has just begun ends a millisecond from now, which may be over when this is refused.
+    const isAhead = wanted.timeMs > session.life.clock.wallMs();
     try {
       await action();
     } catch (error) {
       const isKept = (session.volume.window?.fromMs ?? wanted.timeMs + 1) <= wanted.timeMs;
-      const isAhead = wanted.timeMs > session.life.clock.wallMs();
       if (isStorageError(error, 'held')) return;
       if (isStorageError(error, 'usage') && (isAhead || wanted.flushed || !isKept)) return;
       if (!isKept && (isStorageError(error, 'corrupt') || isStorageError(error, 'not-found')))
