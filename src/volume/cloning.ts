@@ -120,7 +120,7 @@ function requireFewGenerations({ name, ancestors }: Manifest): void {
   if (ancestors.length < maximumGenerations) return;
   throw new StorageError(
     'unsupported',
-    `Volume ${name} is a clone in the ${maximumGenerations}th generation, which is the last: it cannot be cloned.`,
+    `Volume ${name} is a clone in the ${maximumGenerations}th generation, which is the last: "elasticdrive volume flatten ${name}" makes it the first again.`,
   );
 }
 

@@ -78,6 +78,7 @@ export class SnapshotJudge {
   /** Looks at a manifest the moment it is stored. */
   private look(manifest: Manifest): void {
     const isTaken = manifest.epoch !== this.manifest?.epoch;
+    this.requireInPlace(manifest);
     this.manifest = manifest;
     for (const { id, clones } of manifest.snapshots) if (clones.length > 0) this.everCloned.add(id);
     const found = new Map(manifest.snapshots.map((snapshot) => [snapshot.name, snapshot]));
@@ -95,6 +96,16 @@ export class SnapshotJudge {
     if (isTaken) this.readNewest(manifest);
     if (manifest.writer === undefined && manifest.snapshots.some((each) => !each.isCompleted))
       this.fail('', 'a volume was given up with one that is not completed');
+  }
+
+  /** Clones look for the map of their snapshot by the position that they found at their birth. */
+  private requireInPlace(manifest: Manifest): void {
+    for (const { id, name, clones, checkpoint } of this.manifest?.snapshots ?? []) {
+      const present = manifest.snapshots.find((snapshot) => snapshot.id === id)?.checkpoint;
+      if (clones.length === 0 || checkpoint === undefined || present === undefined) continue;
+      if (!this.engine.isSameCheckpoint(checkpoint, present))
+        this.fail(name, 'clones read by its map, and it is stored elsewhere');
+    }
   }
 
   /** Another has the volume, and has closed no epoch yet: what is completed must be there for readers. */

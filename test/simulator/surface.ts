@@ -11,6 +11,7 @@ export { deleteVolume } from '../../src/volume/deletion.ts';
 export { findStoredMoment, openMoment } from '../../src/volume/moment-reader.ts';
 export { windowOf } from '../../src/volume/moments.ts';
 export { changeManifest } from '../../src/volume/manifest-change.ts';
+export { isSameCheckpoint } from '../../src/volume/roots.ts';
 export { removeSnapshot } from '../../src/volume/snapshot-changes.ts';
 export { sealedPartBytes } from '../../src/format/sealed-object.ts';
 export { withSealing } from '../../src/volume/sealing-store.ts';
