@@ -195,6 +195,26 @@ describe('an encrypted volume', () => {
     await view.close();
   });
 
+  test('is flattened with what its ancestors have sealed with their keys', async () => {
+    const { keys, raw, host, content } = await filledStore();
+    const { store } = host;
+    await snapshotOf(store, 'drive', 'monday');
+    const { id } = await cloneOf(store, 'drive', 'monday', 'dev');
+    const elsewhere = hostOf(raw, keys, { space });
+    const clone = await elsewhere.open('dev');
+    await clone.flatten({ mayForget: false });
+    await clone.close();
+    await deleteVolume(store, 'drive', { clock: systemClock, random: host.random });
+    for (const [key, bytes] of await contentsOf(raw)) {
+      expect(key.includes(id) || key === 'names/dev', key).toBe(true);
+      expect(tells(bytes), key).toBe(false);
+    }
+    // One who was never told of the ancestor's key.
+    const alone = await hostOf(raw, keys, { space }).open('dev');
+    await expectContent(alone, content);
+    await alone.close();
+  });
+
   test('is listed without its key, and neither opened nor changed', async () => {
     const { raw } = await filledStore();
     const before = await contentsOf(raw);
