@@ -8,6 +8,7 @@ import type { BlockServer } from '../host/daemon.ts';
 import type { ListenAddress } from '../host/listen-address.ts';
 import type { StoreStatistics, VolumeSource } from '../host/volume-source.ts';
 import type { ExportCatalog } from '../nbd/export-catalog.ts';
+import type { EncryptionWish } from '../volume/sealing-store.ts';
 import type { FirstDrive } from './configuration/ini.ts';
 import type { Settings } from './configuration/keys.ts';
 import type { StoreConfiguration } from './configuration/resolve.ts';
@@ -46,6 +47,8 @@ export interface StoreRequest extends StoreConfiguration {
 
 export interface OpenStore {
   readonly store: ObjectStore;
+  /** How volumes that are made in it are encrypted; `undefined`: they are not. */
+  readonly encryption?: EncryptionWish | undefined;
   readonly statistics: () => StoreStatistics;
 }
 

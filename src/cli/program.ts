@@ -3,7 +3,7 @@ import { StorageError } from '../base/errors.ts';
 import { defaultText, flagName, type KeyName, keyOf } from './configuration/keys.ts';
 import { type Configuration, loadConfiguration, requireSound } from './configuration/load.ts';
 import { Output } from './output.ts';
-import { type Noun, storeKeys, type Surroundings, type Verb } from './verb.ts';
+import { type Noun, ownStoreKeys, type Surroundings, type Verb } from './verb.ts';
 
 const programName = 'elasticdrive';
 
@@ -76,7 +76,7 @@ function verbCommand(verb: Verb, parentPath: string, run: Run): Command {
   for (const option of verb.options ?? []) made.addOption(option);
   made.option('--json', 'Print JSON');
   if (verb.unconfigured !== true) made.option('--config <file>', 'Configuration file');
-  const keyOptions = (verb.keys ?? []).map((name) => [name, keyOption(name)] as const);
+  const keyOptions = [...new Set(verb.keys)].map((name) => [name, keyOption(name)] as const);
   for (const [, option] of keyOptions) made.addOption(option);
   return made.action(async () => {
     const options: Record<string, unknown> = made.opts();
@@ -96,6 +96,7 @@ function verbCommand(verb: Verb, parentPath: string, run: Run): Command {
     const status = await verb.run({
       ...surroundings,
       output,
+      command: `${parentPath} ${verb.name}`.slice(programName.length + 1),
       arguments: made.args,
       options,
       loadConfiguration: load,
@@ -143,7 +144,9 @@ function keyOption(name: KeyName): Option {
     `${description}${repeat}; default: ${defaultText(name)}`,
   )
     .argParser<string[]>((text, before: string[] | undefined) => [...(before ?? []), text])
-    .helpGroup(storeKeys.includes(name) ? 'Stores:' : groups[keyOf(name).scope]);
+    .helpGroup(
+      name === 'store' || ownStoreKeys.includes(name) ? 'Stores:' : groups[keyOf(name).scope],
+    );
   return kind.isFlag === true ? option.preset('true') : option;
 }
 

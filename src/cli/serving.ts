@@ -139,12 +139,12 @@ interface NewVolume {
 
 async function makeVolume(
   { drivers }: Invocation,
-  { store }: OpenStore,
+  { store, encryption }: OpenStore,
   { name, sizeBytes }: NewVolume,
   log: Log,
 ): Promise<void> {
   const { clock, random } = drivers;
-  const choices = { name, sizeBytes, codec: 'zstd', durability: 'local' } as const;
+  const choices = { name, sizeBytes, codec: 'zstd', durability: 'local', encryption } as const;
   await createVolume(store, choices, { clock, random });
   log.info('volume created', { volume: name, size: formatSize(sizeBytes), store: store.url });
 }

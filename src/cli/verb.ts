@@ -18,6 +18,8 @@ export interface Surroundings {
 /** One use of a command. */
 export interface Invocation extends Surroundings {
   readonly output: Output;
+  /** As it is typed, without the name of the program. */
+  readonly command: string;
   readonly arguments: readonly string[];
   /** Flags of the command's own, without their dashes. */
   readonly options: Readonly<Record<string, unknown>>;
@@ -49,7 +51,12 @@ export interface Noun {
   readonly verbs: readonly Verb[];
 }
 
-/** Keys that say where volumes are. */
-export const storeKeys: readonly KeyName[] = keyNames.filter(
-  (name) => name === 'store' || keyOf(name).scope === 'store',
+/** Keys that say what a store is, beside its URL. */
+export const ownStoreKeys: readonly KeyName[] = keyNames.filter(
+  (name) => keyOf(name).scope === 'store',
 );
+/** Keys that say where volumes are, and what opens those that are encrypted. */
+export const storeKeys: readonly KeyName[] = [
+  ...(['store', ...ownStoreKeys] as const),
+  ...(['keyring', 'password_file', 'password_command', 'recovery_file', 'state_dir'] as const),
+];

@@ -2,6 +2,7 @@ import { isStorageError, StorageError } from '../base/errors.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { type Parent, parentOf } from '../volume/family.ts';
 import type { OpenStore } from './drivers.ts';
+import { encryptionFields } from './encryption.ts';
 
 export interface StoredVolume {
   readonly opened: OpenStore;
@@ -64,6 +65,7 @@ export function withStore({ opened, manifest }: StoredVolume): Record<string, un
     ...{ name, id, store: opened.store.url, sizeBytes, createdAt, codec, durability, epoch },
     writer: writer === undefined ? null : { id: writer.id, host: writer.host },
     headSegment: head?.segment ?? null,
+    encryption: encryptionFields(manifest),
   };
 }
 

@@ -75,7 +75,9 @@ describe('elasticdrive', () => {
   it('takes no flag for a secret', async () => {
     for (const words of [['serve'], ['volume', 'create'], ['store', 'probe']]) {
       const { stdout } = await elasticdrive(...words, '--help');
-      expect(stdout).not.toMatch(/--\S*(secret|password|credential|access-key|token)/i);
+      // A file or a program may be named that has one.
+      const flags = stdout.replaceAll(/--\S+-(file|command)\b/g, '');
+      expect(flags).not.toMatch(/--\S*(secret|password|credential|access-key|token)/i);
     }
   });
 

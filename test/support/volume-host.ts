@@ -61,6 +61,11 @@ export class VolumeHost {
     return Object.assign(Object.create(VolumeHost.prototype) as VolumeHost, this, { store });
   }
 
+  /** The same host, under this name. */
+  named(name: string): VolumeHost {
+    return Object.assign(Object.create(VolumeHost.prototype) as VolumeHost, this, { name });
+  }
+
   async create(volume: NewVolume): Promise<void> {
     await createVolume(this.store, volume, { clock: this.clock, random: this.random });
   }

@@ -4,7 +4,7 @@ import type { ProbeVerdict } from '../../store/probe.ts';
 import { normalizeStoreUrl, storeUrlHint } from '../configuration/store-url.ts';
 import { fields } from '../output.ts';
 import { openStore } from '../stores.ts';
-import { type Invocation, type Noun, storeKeys } from '../verb.ts';
+import { type Invocation, type Noun, ownStoreKeys } from '../verb.ts';
 
 export const storeNoun: Noun = {
   name: 'store',
@@ -18,7 +18,7 @@ export const storeNoun: Noun = {
         ['probe /mnt/shared', 'do so in a directory, of a network file system, say'],
       ],
       arguments: [['<url>', 'the store']],
-      keys: storeKeys.filter((name) => name !== 'store'),
+      keys: ownStoreKeys,
       run: probe,
     },
   ],

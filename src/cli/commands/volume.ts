@@ -12,6 +12,7 @@ import {
   retentionFields,
 } from '../retention.ts';
 import { setVerb } from './volume-set.ts';
+import { describeEncryption, encryptionIn, encryptionOptions } from '../encryption.ts';
 import { fields, table } from '../output.ts';
 import { snapshotData, stateOf } from '../snapshots.ts';
 import { withStores } from '../stores.ts';
@@ -41,6 +42,7 @@ export const volumeNoun: Noun = {
       examples: [
         ['create data --size 10GiB', 'make a volume in the store of the configuration'],
         ['create data --size 4T --store s3://bucket/prefix', 'make one in a bucket'],
+        ['create data --size 4T --encrypt --key main', 'make one that only this key opens'],
       ],
       arguments: [['<name>', 'its name, unique in the store']],
       options: [
@@ -58,6 +60,8 @@ export const volumeNoun: Noun = {
           .choices(['local', 'store'])
           .default('local'),
         retainOption,
+        ...encryptionOptions,
+        new Option('--no-compression', 'as --codec none: lengths then tell nothing of contents'),
       ],
       keys: storeKeys,
       run: create,
@@ -124,7 +128,7 @@ async function create(invocation: Invocation): Promise<undefined> {
   const choices = {
     name: nameArgument(invocation),
     sizeBytes,
-    codec: options['codec'] as Manifest['codec'],
+    codec: codecIn(options),
     durability: options['durability'] as Manifest['durability'],
     retainMs: retainIn(options) ?? 0,
   };
@@ -136,12 +140,19 @@ async function create(invocation: Invocation): Promise<undefined> {
     const { createVolume } = await import('../../volume/catalog.ts');
     const { clock, random } = drivers;
     output.progress(`making ${choices.name} …`);
-    const manifest = await createVolume(opened.store, choices, { clock, random });
+    const encryption = encryptionIn(options, opened);
+    const wanted = { ...choices, encryption };
+    const manifest = await createVolume(opened.store, wanted, { clock, random });
     output.result(withStore({ opened, manifest }), () => {
-      return `created ${manifest.name}, ${formatSize(sizeBytes)}, in ${opened.store.url}`;
+      const kind = manifest.encryption === undefined ? '' : ', encrypted';
+      return `created ${manifest.name}, ${formatSize(sizeBytes)}${kind}, in ${opened.store.url}`;
     });
   });
   return undefined;
+}
+
+function codecIn(options: Invocation['options']): Manifest['codec'] {
+  return options['compression'] === false ? 'none' : (options['codec'] as Manifest['codec']);
 }
 
 async function list(invocation: Invocation): Promise<undefined> {
@@ -230,6 +241,7 @@ function rowsOf({ manifest, opened }: StoredVolume, usage: SpaceAccount): [strin
     ...usageRows(usage),
     ['created', manifest.createdAt],
     ['codec', manifest.codec],
+    ['encrypted', describeEncryption(manifest)],
     ['durability', manifest.durability],
     ['writer', writer === undefined ? 'none' : `on ${writer.host}`],
     ['epoch', String(manifest.epoch)],

@@ -241,6 +241,18 @@ export const keys = {
     'the authorities that Node trusts',
     'PEM file with the certificate authorities of the S3 server',
   ),
+  'new_volumes.encrypt': required<boolean>(
+    'store',
+    boolean,
+    false,
+    'Whether volumes that are made in the store are encrypted, unless it is said otherwise',
+  ),
+  'new_volumes.key': optional<string>(
+    'store',
+    text('name', 'the name of a key'),
+    'the default key of the keyring',
+    'Which key wraps the data keys of encrypted volumes that are made in the store',
+  ),
   keyring: optional<string>(
     'daemon',
     path,
