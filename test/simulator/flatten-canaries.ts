@@ -32,7 +32,7 @@ export const flattenBugs: readonly PlantedBug[] = [
   ),
   planted(
     'checkpoints go on from the map that the ancestors have',
-    500,
+    2000,
     'volume/checkpointer.ts',
     '    before.elsewhere = () => Promise.resolve(table);\n    this.table = table;\n',
     '    this.table = new PageTable(store, manifest, before.segment, before.references());\n',
