@@ -1,6 +1,7 @@
 /** A daemon with a volume that is full of data, for loads that run beside something else that it does. */
 import { request } from 'node:http';
 import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createVolume, Daemon, directoryStore } from '../test/support/daemon.ts';
 import type { TemporaryDirectory } from '../test/support/programs.ts';
 import { fill, type Load, type Measurement, measure } from './measure.ts';
@@ -8,6 +9,17 @@ import { fill, type Load, type Measurement, measure } from './measure.ts';
 export interface FilledSettings {
   readonly secondsEach: number;
   readonly workingSetBytes: number;
+}
+
+interface Start {
+  /** Of the daemon. */
+  readonly flags?: readonly string[];
+  /** Of `volume create`. */
+  readonly make?: readonly string[];
+}
+
+interface Status {
+  readonly volumes: readonly { readonly dirtyBytes: number }[];
 }
 
 export class FilledDaemon implements AsyncDisposable {
@@ -27,15 +39,32 @@ export class FilledDaemon implements AsyncDisposable {
     root: TemporaryDirectory,
     name: string,
     settings: FilledSettings,
-    flags: readonly string[] = [],
+    { flags = [], make = [] }: Start = {},
   ): Promise<FilledDaemon> {
     const store = directoryStore(root.join(`${name}-store`));
-    await createVolume(store, name, String(settings.workingSetBytes));
+    await createVolume(store, name, String(settings.workingSetBytes), ...make);
     const directory = root.join(`${name}-host`);
     const daemon = await Daemon.start({ store, directory, flags: [...flags], unchecked: true });
-    await fill({ uri: daemon.uri(name) }, settings.workingSetBytes);
     const socketPath = root.join(`${name}-host`, 'state', 'control.sock');
-    return new FilledDaemon(daemon, name, settings, socketPath);
+    const filled = new FilledDaemon(daemon, name, settings, socketPath);
+    await filled.fill();
+    return filled;
+  }
+
+  private fill(): Promise<void> {
+    return fill({ uri: this.daemon.uri(this.name) }, this.settings.workingSetBytes);
+  }
+
+  /** Writes all of the volume in order, until it is in the store. Bytes a second. */
+  async upload(): Promise<number> {
+    const startedMs = performance.now();
+    await this.fill();
+    for (;;) {
+      const { volumes } = (await this.status()) as Status;
+      if (volumes.every(({ dirtyBytes }) => dirtyBytes === 0)) break;
+      await sleep(20);
+    }
+    return (this.settings.workingSetBytes * 1000) / (performance.now() - startedMs);
   }
 
   /** 4K operations at random places, 32 at once. */

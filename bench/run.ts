@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --quick] [--json] [--only=limits|local|store|clones|space|snapshots]`: starts the peers beside us, takes
+ * `npm run bench [-- --quick] [--json] [--only=limits|local|store|clones|space|snapshots|encryption]`: starts the peers beside us, takes
  * turns, repeats, and prints medians and ratios. Absolute figures are of this machine at this hour;
  * the ratios are what to look at.
  */
@@ -12,6 +12,7 @@ import { measureClones } from './clones.ts';
 import { goals } from './goals.ts';
 import { measureLimits } from './limits.ts';
 import { measureSnapshotLoad } from './snapshot-load.ts';
+import { measureEncryption } from './encryption.ts';
 import { measureSpace } from './space.ts';
 import { measureLocal } from './local.ts';
 import { measureObjectStore } from './object-store.ts';
@@ -35,7 +36,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
   },
 });
-const parts = ['limits', 'local', 'store', 'clones', 'space', 'snapshots'];
+const parts = ['limits', 'local', 'store', 'clones', 'space', 'snapshots', 'encryption'];
 if (values.only !== undefined && !parts.includes(values.only))
   throw new Error(`--only takes one of ${parts.join(', ')}`);
 
@@ -47,6 +48,7 @@ const settings = values.quick
       clones: { rounds: 1, secondsEach: 1, workingSetBytes: 64 * mebibyte },
       space: { rounds: 3, secondsEach: 3, workingSetBytes: 256 * mebibyte },
       snapshots: { rounds: 3, secondsEach: 20, workingSetBytes: 256 * mebibyte },
+      encryption: { rounds: 5, secondsEach: 2, workingSetBytes: 256 * mebibyte },
       store: {
         rounds: 1,
         secondsEach: 2,
@@ -62,6 +64,7 @@ const settings = values.quick
       clones: { rounds: 3, secondsEach: 3, workingSetBytes: 128 * mebibyte },
       space: { rounds: 5, secondsEach: 5, workingSetBytes: 512 * mebibyte },
       snapshots: { rounds: 30, secondsEach: 60, workingSetBytes: 512 * mebibyte },
+      encryption: { rounds: 7, secondsEach: 5, workingSetBytes: 512 * mebibyte },
       store: {
         rounds: 3,
         secondsEach: 5,
@@ -96,6 +99,8 @@ if (values.only === undefined || values.only === 'space')
   limits = [...limits, ...(await measureSpace(root, settings.space, say))];
 if (values.only === undefined || values.only === 'snapshots')
   limits = [...limits, ...(await measureSnapshotLoad(root, settings.snapshots, say))];
+if (values.only === undefined || values.only === 'encryption')
+  limits = [...limits, ...(await measureEncryption(root, settings.encryption, say))];
 
 const machine = {
   processors: cpus().map(({ model }) => model),

@@ -24,8 +24,10 @@ export async function measureSpace(
   settings: SpaceBenchSettings,
   say: (line: string) => void,
 ): Promise<Limit[]> {
-  await using idle = await FilledDaemon.start(root, 'idle', settings, ['--compaction-rate=0B']);
-  await using busy = await FilledDaemon.start(root, 'busy', settings, ['--compaction-grace=0s']);
+  const never = { flags: ['--compaction-rate=0B'] };
+  const always = { flags: ['--compaction-grace=0s'] };
+  await using idle = await FilledDaemon.start(root, 'idle', settings, never);
+  await using busy = await FilledDaemon.start(root, 'busy', settings, always);
   const limits: Limit[] = [];
   for (const kind of ['randwrite', 'randread'] as const) {
     say(`space: 4K ${kind} with and without compaction`);
