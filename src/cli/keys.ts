@@ -15,10 +15,9 @@ export const keyringKeys: readonly KeyName[] = [
   'state_dir',
 ];
 
-/** `command` is that of this program, for the audit log. */
-export async function keysFor(invocation: Invocation, command: string): Promise<ConfiguredKeys> {
+export async function keysFor(invocation: Invocation): Promise<ConfiguredKeys> {
   const { keysOf } = await import('./volume-keys.ts');
-  return keysOf(invocation, await invocation.configuration(), command);
+  return keysOf(invocation, await invocation.configuration());
 }
 
 /** What the stores need, each key under its id. */

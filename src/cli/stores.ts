@@ -1,6 +1,6 @@
 import { silentLog, type Log } from '../base/log.ts';
 import type { Configuration } from './configuration/load.ts';
-import { stateDirectoryOf, storesOf } from './configuration/places.ts';
+import { storesOf } from './configuration/places.ts';
 import type { StoreConfiguration } from './configuration/resolve.ts';
 import type { VolumeKeys } from '../crypto/volume-keys.ts';
 import { withSealing } from '../volume/sealing-store.ts';
@@ -26,7 +26,7 @@ export async function openStore(
     log,
   });
   const { clock, random } = drivers;
-  const keys = volumeKeysOf(invocation, configuration, log);
+  const keys = keysWhenAsked(invocation, configuration, log);
   const { settings } = store;
   const isEncrypted = settings['new_volumes.encrypt'];
   return {
@@ -37,18 +37,12 @@ export async function openStore(
 }
 
 /** The keys of volumes that this host can have; nothing of that is loaded before it is asked for. */
-function volumeKeysOf(invocation: Invocation, configuration: Configuration, log: Log): VolumeKeys {
+function keysWhenAsked(invocation: Invocation, configuration: Configuration, log: Log): VolumeKeys {
   let loading: Promise<VolumeKeys> | undefined;
-  const load = async (): Promise<VolumeKeys> => {
-    const { keysOf } = await import('./volume-keys.ts');
-    const { hostVolumeKeys } = await import('../host/volume-keys.ts');
-    const { drivers, environment, workingDirectory, command } = invocation;
-    const directory = stateDirectoryOf(configuration, environment, workingDirectory);
-    const disk = drivers.openDisk(directory);
-    return hostVolumeKeys({ ...keysOf(invocation, configuration, command), log, disk });
-  };
   const keys = (): Promise<VolumeKeys> => {
-    loading ??= load();
+    loading ??= import('./volume-keys.ts').then(({ volumeKeysOf }) =>
+      volumeKeysOf(invocation, configuration, log),
+    );
     return loading;
   };
   return {

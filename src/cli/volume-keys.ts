@@ -1,12 +1,16 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StorageError } from '../base/errors.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
 import { passphraseFrom } from '../crypto/passphrase.ts';
 import { Keyring } from '../crypto/keyring.ts';
 import type { KeySurroundings } from '../crypto/providers.ts';
 import { parseRecoveryKey } from '../crypto/recovery-key.ts';
+import type { VolumeKeys } from '../crypto/volume-keys.ts';
 import { wipe } from '../crypto/wiping.ts';
 import { AuditLog } from '../host/audit-log.ts';
+import { hostVolumeKeys } from '../host/volume-keys.ts';
 import { createAwsSigner } from '../store/aws-signer.ts';
 import { createDefaultCredentials } from '../store/s3-credentials.ts';
 import { keyringPathOf, stateDirectoryOf } from './configuration/places.ts';
@@ -15,15 +19,14 @@ import type { Invocation } from './verb.ts';
 
 /** What the configuration says of keys, for whoever uses them. */
 export interface ConfiguredKeys extends KeySurroundings {
+  readonly clock: Clock;
   readonly audit: AuditLog;
   readonly recoverySecret: (() => Promise<Uint8Array>) | undefined;
 }
 
-/** `command` is that of this program, for the audit log. */
 export function keysOf(
-  { drivers, environment, workingDirectory }: Invocation,
+  { drivers, environment, workingDirectory, command }: Invocation,
   configuration: Configuration,
-  command: string,
 ): ConfiguredKeys {
   const { settings } = configuration;
   const { clock, pid, userId } = drivers;
@@ -42,10 +45,23 @@ export function keysOf(
       readStandardInput: () => drivers.readStandardInput(),
     }),
     environment,
+    clock,
     signForAws: createAwsSigner(createDefaultCredentials(), clock),
     audit: new AuditLog(join(stateDirectory, 'audit.log'), asker, clock),
     recoverySecret: recoverySecretIn(settings.recovery_file),
   };
+}
+
+/** The keys of volumes by what the configuration says. */
+export function volumeKeysOf(
+  invocation: Invocation,
+  configuration: Configuration,
+  log: Log,
+): VolumeKeys {
+  const { drivers, environment, workingDirectory } = invocation;
+  const stateDirectory = stateDirectoryOf(configuration, environment, workingDirectory);
+  const disk = drivers.openDisk(stateDirectory);
+  return hostVolumeKeys({ ...keysOf(invocation, configuration), disk, log });
 }
 
 function recoverySecretIn(path: string | undefined): (() => Promise<Uint8Array>) | undefined {

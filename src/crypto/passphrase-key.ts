@@ -21,7 +21,7 @@ export interface PassphraseKeyOptions {
 export class PassphraseKey implements KeyProvider {
   readonly #options: PassphraseKeyOptions;
   #entry: KeyEntry;
-  #opened: SymmetricKey | undefined;
+  #opened: Promise<SymmetricKey> | undefined;
 
   constructor(options: PassphraseKeyOptions) {
     this.#options = options;
@@ -41,24 +41,30 @@ export class PassphraseKey implements KeyProvider {
     await this.#key();
   }
 
-  rotate(): Promise<number> {
-    return this.rotateUnder(undefined);
+  async rotate(): Promise<number> {
+    const passphrase = await this.#options.ask(this.#entry.name);
+    const fresh = randomFillSync(new Uint8Array(symmetricKeyBytes));
+    await this.#reseal(passphrase, passphrase, [fresh]);
+    return this.#entry.version;
   }
 
-  /** A new version. All are sealed with this passphrase from now on, or with the one that opened them. */
-  async rotateUnder(next: Passphrase | undefined): Promise<number> {
-    const present = await this.#options.ask(this.#entry.name);
-    const versions = await this.#open(present);
+  /** All versions are sealed with the next passphrase from now on. */
+  async changePassphrase(next: Passphrase): Promise<void> {
+    await this.#reseal(await this.#options.ask(this.#entry.name), next, []);
+  }
+
+  /** Wipes all that it is given. */
+  async #reseal(present: Passphrase, next: Passphrase, more: readonly Uint8Array[]): Promise<void> {
+    const versions: Uint8Array[] = [];
     try {
-      versions.push(randomFillSync(new Uint8Array(symmetricKeyBytes)));
-      const sealed = await sealVersions(this.#entry.id, versions, (next ?? present).bytes);
+      versions.push(...(await this.#open(present)), ...more);
+      const sealed = await sealVersions(this.#entry.id, versions, next.bytes);
       this.#entry = { ...this.#entry, version: versions.length, sealed };
     } finally {
-      wipe(present.bytes, next?.bytes, ...versions);
+      wipe(present.bytes, next.bytes, ...versions, ...more);
     }
     this.close();
     await this.#options.save(this.#entry);
-    return this.#entry.version;
   }
 
   describe(): KeyDescription {
@@ -70,18 +76,30 @@ export class PassphraseKey implements KeyProvider {
   }
 
   close(): void {
-    this.#opened?.close();
+    // What could not be opened is nothing to be wiped.
+    void this.#opened?.then(
+      (key) => key.close(),
+      () => undefined,
+    );
     this.#opened = undefined;
   }
 
-  async #key(): Promise<SymmetricKey> {
-    if (this.#opened !== undefined) return this.#opened;
+  /** Opened once for all who ask meanwhile. */
+  #key(): Promise<SymmetricKey> {
+    const opened = this.#opened ?? this.#openAll();
+    this.#opened = opened;
+    opened.catch(() => {
+      if (this.#opened === opened) this.#opened = undefined;
+    });
+    return opened;
+  }
+
+  async #openAll(): Promise<SymmetricKey> {
     const { name, id } = this.#entry;
     const passphrase = await this.#options.ask(name);
     try {
       const versions = await this.#open(passphrase);
-      this.#opened = new SymmetricKey({ name, id, where: this.#where, versions });
-      return this.#opened;
+      return new SymmetricKey({ name, id, where: this.#where, versions });
     } finally {
       wipe(passphrase.bytes);
     }

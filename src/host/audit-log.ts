@@ -10,7 +10,7 @@ export interface AuditEvent {
     | 'wrap'
     | 'create'
     | 'rotate'
-    | 'rewrap'
+    | 'new-passphrase'
     | 'export'
     | 'import'
     | 'delete';

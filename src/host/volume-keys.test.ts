@@ -10,6 +10,7 @@ import type { KeyEntry } from '../crypto/keyring-entry.ts';
 import { newPassphraseKey } from '../crypto/passphrase-key.ts';
 import { newRecoveryKey, parseRecoveryKey } from '../crypto/recovery-key.ts';
 import type { VolumeKeys, WrappedOfVolume } from '../crypto/volume-keys.ts';
+import { VirtualClock } from '../../test/support/virtual-clock.ts';
 import { createLocalDisk } from '../store/local-disk.ts';
 import { AuditLog } from './audit-log.ts';
 import { hostVolumeKeys, type VolumeKeysOptions } from './volume-keys.ts';
@@ -18,6 +19,13 @@ const volumeId = '0123456789abcdef0123456789abcdef';
 const context = { volumeId, generation: 1 };
 const recovery = newRecoveryKey();
 const sealed = newPassphraseKey('main', '2026-11-20T12:00:00.000Z', Buffer.from('right'));
+
+const clocks = new Map<string, VirtualClock>();
+function clockOf(name: string): VirtualClock {
+  const clock = clocks.get(name) ?? new VirtualClock();
+  clocks.set(name, clock);
+  return clock;
+}
 
 let directory: string;
 let logged: string[];
@@ -40,6 +48,7 @@ function host(name: string, passphrase: string, more: Partial<VolumeKeysOptions>
     },
     environment: {},
     signForAws: () => Promise.reject(new Error('nothing is signed here')),
+    clock: clockOf(name),
     log: createLog((_, message) => logged.push(message)),
     disk: createLocalDisk(join(directory, name, 'state')),
     audit: new AuditLog(join(directory, name, 'state/audit.log'), asker, systemClock),
@@ -82,6 +91,14 @@ describe('the keys of volumes', () => {
     const unwrapped = await host('b', 'right').unwrapAll('data', all);
     expect(unwrapped.map((secret) => Buffer.from(secret))).toEqual(secrets);
     expect(asked).toBe(1);
+    // And once for all that are opened one after the other; it is not kept for longer than that.
+    const keys = host('b', 'right');
+    asked = 0;
+    for (const each of all) await keys.unwrapAll('data', [each]);
+    expect(asked).toBe(1);
+    await clockOf('b').advance(6_000);
+    await keys.unwrapAll('data', all);
+    expect(asked).toBe(2);
     expect(logged).toEqual([]);
   });
 

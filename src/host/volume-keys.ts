@@ -1,16 +1,21 @@
 import { hkdfSync } from 'node:crypto';
+import type { Clock } from '../base/clock.ts';
 import { StorageError, toStorageError } from '../base/errors.ts';
 import type { LocalDisk } from '../base/local-disk.ts';
 import type { Log } from '../base/log.ts';
 import type { KeyProvider } from '../crypto/key-provider.ts';
-import { type KeySurroundings, providerFor, providerOf } from '../crypto/providers.ts';
+import type { KeyEntry } from '../crypto/keyring-entry.ts';
+import type { KeySurroundings } from '../crypto/providers.ts';
 import { unwrapByRecovery, wrapForRecovery } from '../crypto/recovery-key.ts';
 import type { VolumeKeys, WrappedOfVolume } from '../crypto/volume-keys.ts';
 import { wipe } from '../crypto/wiping.ts';
-import type { WrappedKey } from '../format/wrapped-key.ts';
+import { Fields, parseJson } from '../format/json-fields.ts';
+import type { WrappedGeneration, WrappedKey } from '../format/wrapped-key.ts';
 import type { AuditEvent, AuditLog } from './audit-log.ts';
+import { HeldKeys } from './held-keys.ts';
 
 export interface VolumeKeysOptions extends KeySurroundings {
+  readonly clock: Clock;
   readonly audit: AuditLog;
   readonly log: Log;
   /** The state directory: remembers which data keys volumes had. */
@@ -21,71 +26,46 @@ export interface VolumeKeysOptions extends KeySurroundings {
 
 /** The keys of volumes by what this host has: its keyring, the servers it reaches, a recovery key. */
 export function hostVolumeKeys(options: VolumeKeysOptions): VolumeKeys {
+  const held = new HeldKeys(options, options.clock);
   return {
     async unwrapAll(volumeName, all) {
       const secrets: Uint8Array[] = [];
-      // A passphrase takes a while: once for all that one key wrapped.
-      const providers = new Map<string, KeyProvider>();
-      const providerOnce = async (wrapped: WrappedKey): Promise<KeyProvider> => {
-        const provider = providers.get(wrapped.keyId) ?? (await providerFor(wrapped, options));
-        providers.set(wrapped.keyId, provider);
-        return provider;
-      };
       try {
         // One at a time, so that what goes wrong is told of one, and what is opened is wiped.
-        for (const each of all) {
-          secrets.push(await unwrap(options, volumeName, each, providerOnce));
-        }
+        for (const each of all) secrets.push(await unwrap(options, held, volumeName, each));
         await remember(options, volumeName, all, secrets);
         return secrets;
       } catch (error) {
         wipe(...secrets);
         throw error;
-      } finally {
-        for (const provider of providers.values()) provider.close();
       }
     },
     async wrapNew(volumeName, secret, context, by) {
-      const { provider, publicKey } = await wrapperOf(options, by);
-      let wrapped: WrappedKey;
-      try {
-        wrapped = await provider.wrap(secret, context);
-      } finally {
-        provider.close();
-      }
-      await options.audit.add({
-        ...{ action: 'wrap', volume: volumeName, ...context },
-        ...auditOf(wrapped),
-        result: 'ok',
-      });
-      const { generation } = context;
-      if (publicKey === undefined) return { generation, wrapped };
-      const recovery = wrapForRecovery(publicKey, wrapped.keyName, secret, context);
-      return { generation, wrapped, recovery };
+      const wrap = async (
+        provider: KeyProvider,
+        entry: KeyEntry | undefined,
+      ): Promise<WrappedGeneration> => {
+        const wrapped = await provider.wrap(secret, context);
+        await options.audit.add({
+          ...{ action: 'wrap', volume: volumeName, ...context },
+          ...auditOf(wrapped),
+          result: 'ok',
+        });
+        const { generation } = context;
+        if (entry?.recovery === undefined) return { generation, wrapped };
+        const recovery = wrapForRecovery(entry.recovery, wrapped.keyName, secret, context);
+        return { generation, wrapped, recovery };
+      };
+      return typeof by === 'object' ? held.of(by, wrap) : held.named(by, wrap);
     },
   };
 }
 
-/** The key that is meant, and the public half of the recovery key that it has here. */
-async function wrapperOf(
-  options: VolumeKeysOptions,
-  by: string | WrappedKey | undefined,
-): Promise<{ readonly provider: KeyProvider; readonly publicKey: string | undefined }> {
-  const { keyring } = options;
-  if (typeof by === 'object') {
-    const { keys } = await keyring.read();
-    const publicKey = keys.find(({ id }) => id === by.keyId)?.recovery;
-    return { provider: await providerFor(by, options), publicKey };
-  }
-  const entry = await keyring.find(by);
-  return { provider: providerOf(entry, options), publicKey: entry.recovery };
-}
-
 async function unwrap(
   options: VolumeKeysOptions,
+  held: HeldKeys,
   volumeName: string,
   { volumeId, generation, wrapped, recovery }: WrappedOfVolume,
-  providerOnce: (wrapped: WrappedKey) => Promise<KeyProvider>,
 ): Promise<Uint8Array> {
   const context = { volumeId, generation };
   const attempt = async (
@@ -112,8 +92,8 @@ async function unwrap(
     return secret;
   };
   try {
-    return await attempt(wrapped, async () =>
-      (await providerOnce(wrapped)).unwrap(wrapped, context),
+    return await attempt(wrapped, () =>
+      held.of(wrapped, (provider) => provider.unwrap(wrapped, context)),
     );
   } catch (error) {
     const { recoverySecret } = options;
@@ -166,7 +146,7 @@ async function remember(
     const known: Record<string, string> =
       before === undefined
         ? {}
-        : (JSON.parse(Buffer.from(before).toString()) as Record<string, string>);
+        : { ...new Fields({ seen: parseJson(before, path) }, path).texts('seen') };
     const isNew = Object.keys(known).length === 0;
     const matches = keys.filter(({ generation, print }) => known[generation] === print);
     const differs = keys.some(({ generation, print }) => (known[generation] ?? print) !== print);

@@ -37,7 +37,7 @@ async function create(invocation: Invocation): Promise<undefined> {
   if (options['recovery'] === true && options['json'] === true) {
     throw new StorageError('usage', 'a recovery key is for paper: leave out --json');
   }
-  const surroundings = await keysFor(invocation, 'key create');
+  const surroundings = await keysFor(invocation);
   const { keyring, audit } = surroundings;
   const before = await keyring.read();
   if (before.keys.some((each) => each.name === name)) throw nameTaken(name);

@@ -66,7 +66,7 @@ export const keyNoun: Noun = {
 };
 
 async function list(invocation: Invocation): Promise<undefined> {
-  const { keyring, ...surroundings } = await keysFor(invocation, 'key list');
+  const { keyring, ...surroundings } = await keysFor(invocation);
   const { keys, defaultKey } = await keyring.read();
   const needed = await depended(invocation);
   const { providerOf } = await import('../../crypto/providers.ts');
@@ -102,7 +102,7 @@ async function list(invocation: Invocation): Promise<undefined> {
 
 async function show(invocation: Invocation): Promise<undefined> {
   const [name] = invocation.arguments;
-  const surroundings = await keysFor(invocation, 'key show');
+  const surroundings = await keysFor(invocation);
   const entry = await surroundings.keyring.find(name);
   const { defaultKey } = await surroundings.keyring.read();
   const { providerOf } = await import('../../crypto/providers.ts');
@@ -144,7 +144,7 @@ function describeDependant({ volume, snapshots, isClone }: Dependant): string {
 
 async function exportKey(invocation: Invocation): Promise<undefined> {
   const { arguments: given, options, workingDirectory, output } = invocation;
-  const { keyring, audit } = await keysFor(invocation, 'key export');
+  const { keyring, audit } = await keysFor(invocation);
   const entry = await keyring.find(given[0]);
   const path = resolve(workingDirectory, String(options['to']));
   const { encodableEntry } = await import('../../crypto/keyring-entry.ts');
@@ -167,7 +167,7 @@ async function exportKey(invocation: Invocation): Promise<undefined> {
 
 async function importKey(invocation: Invocation): Promise<undefined> {
   const { arguments: given, options, workingDirectory, output } = invocation;
-  const surroundings = await keysFor(invocation, 'key import');
+  const surroundings = await keysFor(invocation);
   const path = resolve(workingDirectory, given[0] ?? '');
   const { decodeEntry, keyNamePattern } = await import('../../crypto/keyring-entry.ts');
   const { parseJson } = await import('../../format/json-fields.ts');
@@ -221,7 +221,7 @@ async function importKey(invocation: Invocation): Promise<undefined> {
 
 async function remove(invocation: Invocation): Promise<undefined> {
   const { arguments: given, options, output } = invocation;
-  const { keyring, audit } = await keysFor(invocation, 'key delete');
+  const { keyring, audit } = await keysFor(invocation);
   const entry = await keyring.find(given[0]);
   if (options['confirm'] !== entry.name) {
     throw new StorageError('usage', `--confirm expected the name "${entry.name}" again`);
