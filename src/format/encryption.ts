@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { corrupt } from './binary.ts';
 import { Fields } from './json-fields.ts';
 import { type CipherName, cipherNames } from './sealing.ts';
@@ -36,7 +36,7 @@ const trailer = /"mac": "([0-9a-f]{64}|)"\n}\n$/;
 const trailerReachBytes = 80;
 
 /** The document, whatever its `mac` says, with the right one. */
-export function authenticateManifest(document: Uint8Array, key: Uint8Array): Uint8Array {
+export function authenticateManifest(document: Uint8Array, key: KeyObject): Uint8Array {
   const { covered, mac } = trailerOf(document);
   const digits = createHmac('sha256', key).update(document.subarray(0, covered)).digest('hex');
   return Buffer.concat([
@@ -47,7 +47,7 @@ export function authenticateManifest(document: Uint8Array, key: Uint8Array): Uin
 }
 
 /** Whether whoever has the key wrote the document as it is. */
-export function isAuthentic(document: Uint8Array, key: Uint8Array): boolean {
+export function isAuthentic(document: Uint8Array, key: KeyObject): boolean {
   const { covered, mac } = trailerOf(document);
   if (mac === '') return false;
   const expected = createHmac('sha256', key).update(document.subarray(0, covered)).digest();

@@ -1,3 +1,4 @@
+import { unfilled } from '../base/memory-pool.ts';
 import { corrupt, viewOf } from '../format/binary.ts';
 import { entryBytes, entryKind, entryOffset } from '../format/entry.ts';
 import { blockBytes } from '../format/geometry.ts';
@@ -59,7 +60,7 @@ export class SealedGroups {
   ): { readonly bytes: Uint8Array; readonly position: number } {
     const position = this.endPosition;
     const headers = (to - from) * (groupHeaderBytes + entryBytes);
-    const bytes = new Uint8Array(headers + data.byteLength);
+    const bytes = unfilled(headers + data.byteLength);
     let used = 0;
     for (const shape of shapesOf(records, from, to, firstIndex)) {
       const { firstOrdinal, entryCount, blockCount } = shape;

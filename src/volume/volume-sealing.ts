@@ -1,4 +1,4 @@
-import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
+import { createHmac, type KeyObject } from 'node:crypto';
 import type { VolumeKeys } from '../crypto/volume-keys.ts';
 import { wipe } from '../crypto/wiping.ts';
 import { StorageError } from '../base/errors.ts';
@@ -8,7 +8,7 @@ import type { Encryption } from '../format/encryption.ts';
 import type { JournalSealing } from '../format/journal-file.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { ObjectSeal, SealedHeader } from '../format/sealed-object.ts';
-import { deriveKey, keyBytes, saltBytes, type Subkey } from '../format/sealing.ts';
+import { deriveKey, keyBytes, saltBytes, type Subkey, takeKey } from '../format/sealing.ts';
 
 type Encrypted = Pick<Manifest, 'id' | 'name'> & { readonly encryption: Encryption };
 
@@ -39,8 +39,7 @@ export class VolumeSealing {
         const message = `A data key of volume ${name} was unwrapped and is not ${keyBytes} bytes long.`;
         throw new StorageError('wrong-key', message);
       }
-      // What OpenSSL holds is overwritten when it is let go of, and nobody prints it by accident.
-      sealing.secrets.set(generation, createSecretKey(secret));
+      sealing.secrets.set(generation, takeKey(secret));
     });
     wipe(...secrets);
     return sealing;
@@ -91,11 +90,11 @@ export class VolumeSealing {
 
   /** A key for what means nothing after this process has ended. */
   passingKey(): Subkey {
-    return { cipher: this.encryption.cipher, key: this.random.bytes(keyBytes) };
+    return { cipher: this.encryption.cipher, key: takeKey(this.random.bytes(keyBytes)) };
   }
 
   /** Authenticates the manifest. */
-  manifestKey(): Uint8Array {
+  manifestKey(): KeyObject {
     const secret = this.secretOf(this.encryption.generation);
     return deriveKey(secret, new Uint8Array(saltBytes), 'manifest');
   }
