@@ -62,8 +62,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     'a journal file is used again before its segment is in the store',
     200,
     'volume/uploader.ts',
-    'const attempts = await this.put(segmentKey(volumeId, at), packed.body);',
-    'const attempts = 2; void this.put(segmentKey(volumeId, at), packed.body).catch(() => undefined);',
+    'const attempts = await this.put(key, packed.body);',
+    'const attempts = 2; void this.put(key, packed.body).catch(() => undefined);',
   ),
   planted(
     'the head moves before the checkpoint is stored',

@@ -6,8 +6,8 @@ export const timeBugs: readonly PlantedBug[] = [
     'what a segment replaced itself is zeroed although it can be gone back to',
     200,
     'volume/pack.ts',
-    'if (!job.keepsReplaced) zeroDeadBlocks',
-    'zeroDeadBlocks',
+    'if (!job.keepsReplaced) zeroDeadBlocks(data, decodeEntries(table), found.blockChecksums);',
+    'zeroDeadBlocks(data, decodeEntries(table), found.blockChecksums);',
   ),
   planted(
     'the times of the log go back when the clock does',

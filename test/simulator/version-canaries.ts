@@ -5,9 +5,9 @@ export const versionBugs: readonly PlantedBug[] = [
   planted(
     'a snapshot is read with the map of the head',
     200,
-    'volume/snapshot-reader.ts',
-    'PageTable.load(store, manifest, snapshot.checkpoint)',
-    'PageTable.load(store, manifest, manifest.head)',
+    'volume/stored-version.ts',
+    'const table = await PageTable.load(store, manifest, checkpoint);',
+    'const table = await PageTable.load(store, manifest, manifest.head);',
   ),
   planted(
     'a snapshot is read without knowing where an epoch that nobody has closed ends',
