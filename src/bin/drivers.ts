@@ -12,7 +12,7 @@ import { openStore, parseStoreUrl } from '../store/open-store.ts';
 import type { StoreMetrics } from '../store/with-metrics.ts';
 import { connectTo, createNbdFront } from './nbd-front.ts';
 import { notifySystemd } from './notify.ts';
-import { serverFlags } from './server-flags.ts';
+import { lastingFlags } from './server-flags.ts';
 import { volumeSources } from './volume-sources.ts';
 
 /** The drivers of this machine. */
@@ -31,7 +31,7 @@ export function systemDrivers(
     createSource: sourceOf,
     connect: connectTo,
     openDisk: createLocalDisk,
-    command: [realpathSync(process.execPath), ...serverFlags, realpathSync(process.argv[1] ?? '')],
+    command: [realpathSync(process.execPath), ...lastingFlags, realpathSync(process.argv[1] ?? '')],
     pid: process.pid,
     userId: process.getuid?.(),
     readStandardInput: () => (standardInput ??= buffer(process.stdin)),

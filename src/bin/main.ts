@@ -4,9 +4,6 @@ import { systemRandom } from '../base/random.ts';
 import { contents } from '../cli/contents.ts';
 import { runProgram } from '../cli/program.ts';
 import { systemDrivers } from './drivers.ts';
-import { saveMemory } from './server-flags.ts';
-
-saveMemory();
 
 // A pipe that nobody reads any more is no reason to complain.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

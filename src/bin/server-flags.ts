@@ -1,20 +1,19 @@
-import { setFlagsFromString } from 'node:v8';
-
 /**
  * What Node is to be started with for a daemon: settings of V8 that can only be made at the start. A
  * daemon moves data all the time; V8's usual young generation grows to 100 MiB by that, and nothing
  * is faster for it.
  */
-export const serverFlags: readonly string[] = ['--max-semi-space-size=4'];
+export const lastingFlags: readonly string[] = ['--max-semi-space-size=4'];
 
 /**
- * V8 else lets a heap grow to four times what is alive in it before it collects all of it: 60 MiB more
- * under load. It looks at this flag each time, so that it need not be there at the start; a later
- * V8 that has no such flag says so, and goes on.
+ * And those of the V8 that is running, which another may not know. V8 else lets a heap grow to four times
+ * what is alive in it before it collects all of it: 60 MiB more under load. Set while it runs, this one
+ * has made one process of 250 wait for ever.
  */
-export function saveMemory(): void {
-  setFlagsFromString('--memory-saver-mode');
-}
+export const serverFlags: readonly string[] = [
+  ...lastingFlags,
+  ...(process.versions.v8.startsWith('13.') ? ['--memory-saver-mode'] : []),
+];
 
 /**
  * And in what environment: glibc gives each thread that allocates an arena of its own, eight for a
