@@ -56,6 +56,16 @@ describe('versions of volumes', () => {
     expect(await catalog.open('v@s0')).toMatchObject({ name: 'v@s0' });
   });
 
+  it('as of a time are asked of a volume that is being attached when it is', async () => {
+    const { source, catalog } = setUp();
+    const time = '2026-11-20T10:15:00Z';
+    source.snapshots.set('v', [snapshot(time)]);
+    const attaching = catalog.open('v');
+    await catalog.open(`v@${time}`);
+    expect(source.attachments[0]?.storedThroughMs).toEqual([Date.parse(time)]);
+    await attaching;
+  });
+
   it('are opened once, without their volume, and closed a while after the last has left', async () => {
     const { source, catalog, clock } = setUp();
     source.snapshots.set('v', [snapshot('one')]);

@@ -154,6 +154,9 @@ export class VolumeCatalog {
   async #storeThrough({ volume, version }: VersionName): Promise<void> {
     const timeMs = parseMoment(version);
     if (timeMs === undefined) return;
+    const attaching = this.#attached.has(volume) ? undefined : this.#attachments.get(volume);
+    // Whoever waits for another's lease does not write it: then the store alone is asked.
+    if (attaching?.watch() === undefined) await attaching?.done.catch(() => undefined);
     await this.#attached.get(volume)?.volume.storeThrough?.(timeMs);
   }
 

@@ -23,6 +23,8 @@ export class MemoryVolume implements AttachedVolume {
   end: 'closed' | 'abandoned' | undefined;
   closeError: Error | undefined;
   shrinkError: Error | undefined;
+  /** The times for which the store was to have everything. */
+  readonly storedThroughMs: number[] = [];
 
   constructor(name: string, sizeBytes: number) {
     this.name = name;
@@ -63,6 +65,10 @@ export class MemoryVolume implements AttachedVolume {
     this.bytes = new Uint8Array(sizeBytes);
     this.bytes.set(before.subarray(0, sizeBytes));
     return { beforeBytes: before.length, sizeBytes };
+  }
+  storeThrough(timeMs: number): Promise<void> {
+    this.storedThroughMs.push(timeMs);
+    return Promise.resolve();
   }
   statistics(): ReturnType<AttachedVolume['statistics']> {
     return {
