@@ -1,4 +1,4 @@
-import type { StorageError } from '../base/errors.ts';
+import { isStorageError, type StorageError } from '../base/errors.ts';
 import { segmentDataBytes } from '../format/geometry.ts';
 import { isOneLineage } from '../format/lineage.ts';
 import type { CheckpointPosition } from '../format/names.ts';
@@ -154,7 +154,11 @@ export class Checkpointer {
       at,
       lastTimeMs(last),
       () => this.ended,
-    );
+    ).catch(async (error: unknown) => {
+      // Whoever has taken the volume deletes what this map is made of: that is no damage.
+      if (isStorageError(error, 'corrupt')) await ownership.confirm();
+      throw error;
+    });
     let isFlattened = false;
     await ownership.update((manifest) => {
       isFlattened = !isOneLineage(lineage, manifest);

@@ -89,15 +89,15 @@ export async function openMoment(
     ...{ name, sizeBytes: moment.sizeBytes, reader, statistics },
     refusal: `${name} is in the past, which nobody writes: clone it to go on from it.`,
     onClose: () => part?.close(),
-    explain: (error) => explain(store, moment, name, error),
+    explain: (error) => explain(store, moment, { name, timeMs }, error),
   });
 }
 
-/** Bytes that cannot be read are no damage once that moment is no longer kept. */
+/** Bytes that cannot be read are no damage once what they were read from is no longer kept. */
 async function explain(
   store: ObjectStore,
   { manifest, base }: Moment,
-  name: string,
+  { name, timeMs }: { readonly name: string; readonly timeMs: number },
   error: unknown,
 ): Promise<unknown> {
   if (!isStorageError(error, 'corrupt')) return error;
@@ -105,5 +105,9 @@ async function explain(
   const keptFrom = found?.manifest.retention?.keptFrom;
   if (found === undefined) return error;
   if (keptFrom !== undefined && segmentOf(keptFrom.checkpoint) <= segmentOf(base)) return error;
-  return new StorageError('not-found', `${name} is no longer kept.`, { cause: error });
+  const message =
+    keptFrom !== undefined && keptFrom.timeMs < timeMs
+      ? `${name} must be opened again: the map that it was opened with is no longer kept.`
+      : `${name} is no longer kept.`;
+  return new StorageError('not-found', message, { cause: error });
 }

@@ -77,7 +77,10 @@ export class Sealing {
   async forge(raw: ObjectStore, random: Random): Promise<void> {
     const keys: string[] = [];
     for (const { key } of (await raw.list('volumes/', { maxKeys: 100_000 })).keys) {
-      if (!key.endsWith('/manifest.json') && isSealedObject(await raw.get(key))) keys.push(key);
+      // What came late to a volume that was deleted is nobody's, and no key is looked for.
+      const manifest = await raw.load(`${key.split('/', 2).join('/')}/manifest.json`);
+      const isObject = manifest !== undefined && !key.endsWith('/manifest.json');
+      if (isObject && isSealedObject(await raw.get(key))) keys.push(key);
     }
     for (let turn = 0; turn < Math.min(8, keys.length); turn += 1) {
       const key = keys[pick(random, keys.length)] as string;
@@ -107,7 +110,8 @@ export class Sealing {
         () => undefined,
         (thrown: unknown) => thrown,
       );
-    if (!isStorageError(error, 'corrupt')) throw new Error(`${what} in ${key} was taken`);
+    if (!isStorageError(error, 'corrupt'))
+      throw new Error(`${what} in ${key} was not refused, but ${String(error)}`);
   }
 }
 

@@ -57,4 +57,16 @@ export const foundBugs: readonly FoundBug[] = [
     what: 'A snapshot whose answer was lost was deleted by another host, and then made again by its writer.',
     shownBy: 'take-over.test.ts: a snapshot that was deleted before its answer came',
   },
+  {
+    seed: 84_448,
+    shape: 'tiny',
+    what: 'A past that was kept from before a volume was made smaller was called damaged.',
+    shownBy: 'resize.test.ts: leaves a past that is kept as large as it was, and sound',
+  },
+  {
+    seed: 7_000_772,
+    shape: 'tiny',
+    what: 'A writer that had been taken over, and did not know it, called its map damaged when it was deleted.',
+    shownBy: 'space.test.ts: a writer that was taken over and finds its map deleted says that',
+  },
 ];

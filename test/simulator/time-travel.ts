@@ -73,14 +73,17 @@ export class TimeTravel {
   ): Promise<void> {
     // A window that has just begun ends a millisecond from now, which may be over when this is refused.
     const isAhead = wanted.timeMs > session.life.clock.wallMs();
+    const fromMs = session.volume.window?.fromMs;
     try {
       await action();
     } catch (error) {
       const isKept = (session.volume.window?.fromMs ?? wanted.timeMs + 1) <= wanted.timeMs;
       if (isStorageError(error, 'held')) return;
       if (isStorageError(error, 'usage') && (isAhead || wanted.flushed || !isKept)) return;
-      if (!isKept && (isStorageError(error, 'corrupt') || isStorageError(error, 'not-found')))
-        return;
+      if (!isKept && isStorageError(error, 'corrupt')) return;
+      // What it was read from may go while the time itself is still kept: then it is opened again.
+      const isMoved = !isKept || session.volume.window?.fromMs !== fromMs;
+      if (isMoved && isStorageError(error, 'not-found')) return;
       throw error;
     }
   }

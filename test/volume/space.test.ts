@@ -225,6 +225,21 @@ describe('what must not go wrong', () => {
     expect(host.name).not.toBe(rival.name);
   });
 
+  test('a writer that was taken over and finds its map deleted says that, not that it is damaged', async () => {
+    const store = createMemoryStore();
+    const { mirror } = await mirrored(store, 16);
+    await mirror.write(0);
+    await mirror.volume.compact();
+    await mirror.write(1);
+    await mirror.volume.flush();
+    const there = await new VolumeHost(store, byHand).open('drive', { takeOver: 'now' });
+    await there.write(0, new Uint8Array(blockBytes), { fua: false });
+    for (let pass = 0; pass < 2; pass += 1) await there.compact({ graceMs: 0 });
+    await expect(mirror.volume.compact()).rejects.toMatchObject({ code: 'lost-ownership' });
+    await mirror.volume.abandon();
+    await there.close();
+  });
+
   test('an object that is damaged is left where it is, and the others are compacted', async () => {
     const store = createMemoryStore();
     const { mirror } = await mirrored(store, 32);
