@@ -20,7 +20,7 @@ beforeEach(async () => {
     prefix: 'p',
     endpoint: server.endpoint,
     credentials: { accessKeyId: 'id', secretAccessKey },
-    timeouts: { totalMs: 400 },
+    timeouts: { totalMs: 1_000 },
   });
 });
 afterEach(async () => {
