@@ -67,21 +67,26 @@ export async function findMoment(context: MomentContext, wanted: WantedMoment): 
   const found = await logUntil(context, states, at, wanted.timeMs);
   if (!found.isPast) requireStored(context, wanted.timeMs);
   let { segments } = found;
-  const momentOf = ({ checkpoint }: State, log: readonly TimedEntries[], isWhole: boolean) => ({
+  const momentOf = (
+    { checkpoint }: State,
+    log: readonly TimedEntries[],
+    isWhole: boolean,
+    timeMs = wanted.timeMs,
+  ): Moment => ({
     manifest: context.manifest,
     base: checkpoint,
     segments: log,
     segment: log.at(-1)?.segment ?? segmentOf(checkpoint),
     isWhole,
-    sizeBytes: sizeAsOf(context.manifest, wanted.timeMs),
+    sizeBytes: sizeAsOf(context.manifest, timeMs),
   });
   if (!wanted.flushed) return momentOf(states[at] as State, segments, found.isWhole);
   for (;;) {
     const cut = cutAtFlush(segments);
     const state = states[at] as State;
-    if (cut !== undefined) return momentOf(state, cut.segments, cut.isWhole);
+    if (cut !== undefined) return momentOf(state, cut.segments, cut.isWhole, cut.flushedMs);
     // A rollback is as good an end: nothing was under way across it.
-    if (state.isTurn) return momentOf(state, [], true);
+    if (state.isTurn) return momentOf(state, [], true, state.timeMs);
     if (at === 0) throw noFlush(context.manifest, wanted.timeMs);
     // Nothing was flushed since that checkpoint: an earlier one, and the log up to it.
     at -= 1;
@@ -297,15 +302,17 @@ function entriesBefore({ entries, openedMs }: TimedEntries, timeMs: number): num
 /** Ends a piece of the log where the last flush in it was answered; `undefined` without one. */
 function cutAtFlush(
   segments: readonly TimedEntries[],
-): { segments: TimedEntries[]; isWhole: boolean } | undefined {
+): { segments: TimedEntries[]; isWhole: boolean; flushedMs: number } | undefined {
   for (let last = segments.length - 1; last >= 0; last -= 1) {
-    const { entries } = segments[last] as TimedEntries;
+    const segment = segments[last] as TimedEntries;
+    const { entries, openedMs } = segment;
     for (let at = entries.byteLength - entryBytes; at >= 0; at -= entryBytes) {
       if (entries[at] !== entryKind.flushed) continue;
+      const flushedMs = openedMs + entryTimeMs(viewOf(entries), at);
       const before = segments.slice(0, last);
-      if (at === 0) return { segments: before, isWhole: true };
-      const cut = { ...(segments[last] as TimedEntries), entries: entries.subarray(0, at) };
-      return { segments: [...before, cut], isWhole: false };
+      if (at === 0) return { segments: before, isWhole: true, flushedMs };
+      const cut = { ...segment, entries: entries.subarray(0, at) };
+      return { segments: [...before, cut], isWhole: false, flushedMs };
     }
   }
   return undefined;

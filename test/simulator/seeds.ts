@@ -69,4 +69,10 @@ export const foundBugs: readonly FoundBug[] = [
     what: 'A writer that had been taken over, and did not know it, called its map damaged when it was deleted.',
     shownBy: 'space.test.ts: a writer that was taken over and finds its map deleted says that',
   },
+  {
+    seed: 700_000_423,
+    shape: 'small',
+    what: 'The last flush before a moment was cut to the size that the volume had at the moment.',
+    shownBy: 'moments.test.ts: the last flush before a moment has the size',
+  },
 ];

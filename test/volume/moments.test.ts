@@ -199,6 +199,23 @@ test('the last flush before a moment is found, also behind checkpoints that came
   });
 });
 
+test('the last flush before a moment has the size that the volume had then', async () => {
+  const past = new Past({ checkpointSegments: 1 });
+  await create(past);
+  const volume = await past.host.open('drive');
+  await past.change(volume);
+  await past.clock.advance(5);
+  await volume.flush();
+  const flushed = past.before(past.clock.wallMs() + 1);
+  await past.clock.advance(1000);
+  await volume.shrink(4096);
+  await past.clock.advance(60_000);
+  const timeMs = past.clock.wallMs();
+  await volume.close();
+  expect(isSame(await past.asOf(timeMs, true), flushed)).toBe(true);
+  expect((await past.asOf(timeMs)).byteLength).toBe(4096);
+});
+
 test('what is kept begins later as time goes on, and not sooner than was asked for', async () => {
   const past = new Past({ checkpointSegments: 1 });
   await create(past, 60_000);
