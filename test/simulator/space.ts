@@ -26,7 +26,15 @@ export async function requireNoGarbage(
     (bytes, block) => Buffer.compare(bytes, before[block] ?? bytes) === 0,
   );
   if (isSame !== true) throw new Error('other bytes are found after compaction than before');
+  // A past may have come to its end behind the back of the last pass: the next one sees that.
+  for (let more = 0; (await garbageOf(world)) > 0; more += 1) {
+    if (more === 2)
+      throw new Error(`${await garbageOf(world)} objects are left that nothing needs`);
+    await compact(session);
+  }
+}
+
+async function garbageOf(world: World): Promise<number> {
   const { orphaned, superseded } = await world.standings();
-  const left = orphaned.objects + superseded.objects;
-  if (left > 0) throw new Error(`${left} objects are left that nothing needs`);
+  return orphaned.objects + superseded.objects;
 }
